@@ -1,0 +1,1 @@
+//! Applies an InstallPlan beside its ledger; the program charly-guest.

@@ -1,0 +1,1 @@
+//! What crosses the wire: the InstallPlan, venue facts, frames and events.

@@ -1,0 +1,1 @@
+//! From candy files to an InstallPlan.

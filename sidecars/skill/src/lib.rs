@@ -1,0 +1,1 @@
+//! A hardened HTTP server that runs named programs for callers without credentials.

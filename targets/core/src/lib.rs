@@ -1,0 +1,1 @@
+//! The controller's side of every target: traits, events, the wire's client, engine delivery.

@@ -1,0 +1,1 @@
+//! The target for this machine, and sudo.

@@ -1,0 +1,1 @@
+//! Boots real Debian guests for end-to-end tests.
