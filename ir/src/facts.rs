@@ -1,0 +1,153 @@
+//! What an engine says about its venue, unasked, when it starts.
+
+use serde::{Deserialize, Serialize};
+
+/// The venue as the engine found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The operating system, from os-release.
+    pub os: Os,
+    /// The machine's architecture as `uname -m` writes it, such as `x86_64`.
+    pub arch: String,
+    /// The machine's own name.
+    pub hostname: String,
+    /// The running kernel's boot id, absent where there is none to read.
+    pub boot_id: Option<String>,
+    /// What supervises services.
+    pub init: Init,
+    /// The package manager found, absent where none of the known ones is there.
+    pub package_manager: Option<PackageManager>,
+    /// The user the engine runs as.
+    pub user: User,
+}
+
+/// An operating system as its os-release file names it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Os {
+    /// `ID`, such as `debian`.
+    pub id: String,
+    /// `VERSION_ID`, such as `13`; rolling distributions have none.
+    pub version_id: Option<String>,
+    /// `ID_LIKE`, nearest relative first.
+    pub id_like: Vec<String>,
+    /// `VERSION_CODENAME`, such as `trixie`.
+    pub codename: Option<String>,
+    /// `PRETTY_NAME`, for people.
+    pub pretty_name: String,
+}
+
+/// What supervises services on a venue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Init {
+    /// systemd runs as PID 1.
+    Systemd,
+    /// systemd is installed and not running: an image or a temporary root. Units can be enabled, not started.
+    SystemdOffline,
+    /// Neither.
+    None,
+}
+
+/// A package manager that the engine knows how to drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PackageManager {
+    /// Debian, Ubuntu and their kin.
+    Apt,
+    /// Fedora and its kin.
+    Dnf,
+    /// Arch and its kin.
+    Pacman,
+    /// Alpine.
+    Apk,
+}
+
+impl PackageManager {
+    /// Returns the program's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Apt => "apt",
+            Self::Dnf => "dnf",
+            Self::Pacman => "pacman",
+            Self::Apk => "apk",
+        }
+    }
+}
+
+/// A user of the venue, as its passwd database has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The login name.
+    pub name: String,
+    /// The numeric id.
+    pub uid: u32,
+    /// The id of the main group.
+    pub gid: u32,
+    /// The home folder.
+    pub home: String,
+    /// The login shell.
+    pub shell: String,
+}
+
+impl Os {
+    /// Reads the text of an os-release file. Unknown keys are passed over, quotes and backslashes undone.
+    pub fn parse(os_release: &str) -> Self {
+        let mut os = Self::default();
+        for line in os_release.lines() {
+            let Some((key, value)) = line.trim().split_once('=') else { continue };
+            let value = unquote(value);
+            match key {
+                "ID" => os.id = value.to_ascii_lowercase(),
+                "VERSION_ID" if !value.is_empty() => os.version_id = Some(value),
+                "ID_LIKE" => os.id_like = value.split_whitespace().map(str::to_owned).collect(),
+                "VERSION_CODENAME" if !value.is_empty() => os.codename = Some(value),
+                "PRETTY_NAME" => os.pretty_name = value,
+                _ => {}
+            }
+        }
+        os
+    }
+
+    /// Returns `id-version`, or the bare id of a rolling distribution.
+    pub fn tag(&self) -> String {
+        match &self.version_id {
+            Some(version) => format!("{}-{version}", self.id),
+            None => self.id.clone(),
+        }
+    }
+}
+
+/// Undoes the quoting that os-release(5) allows.
+fn unquote(value: &str) -> String {
+    let value = value.trim();
+    let (inner, escapes) = match value.as_bytes() {
+        [b'"', .., b'"'] if value.len() > 1 => (&value[1..value.len() - 1], true),
+        [b'\'', .., b'\''] if value.len() > 1 => (&value[1..value.len() - 1], false),
+        _ => (value, true),
+    };
+    let mut out = String::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if escapes => out.extend(chars.next()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn os_release_is_read_as_its_manual_says() {
+        let os = Os::parse(
+            "# c\nID=\"rocky\"\nVERSION_ID='9.4'\nID_LIKE=\"rhel centos fedora\"\nPRETTY_NAME=\"A \\\"B\\\"\"\nJUNK\n",
+        );
+        assert_eq!(os.tag(), "rocky-9.4");
+        assert_eq!(os.id_like, ["rhel", "centos", "fedora"]);
+        assert_eq!(os.pretty_name, "A \"B\"");
+        assert_eq!(Os::parse("ID=arch\nVERSION_ID=\n").tag(), "arch");
+    }
+}
