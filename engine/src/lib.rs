@@ -1,1 +1,3 @@
-//! Applies an InstallPlan beside its ledger; the program charly-guest.
+//! Applies an InstallPlan to a root, beside the ledger that remembers it.
+
+pub mod process;

@@ -1,0 +1,3 @@
+//! The program `charly-guest`.
+
+fn main() {}
