@@ -237,7 +237,7 @@ pub enum Content {
 }
 
 /// A shell body.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// The body, exactly as written: `~` and `$HOME` expand where it runs.
     pub body: String,

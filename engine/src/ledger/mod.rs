@@ -1,0 +1,23 @@
+//! Remembers what was applied, and what was there before.
+//!
+//! A ledger is a folder: snapshots in `deploys/` and `layers/`, readable without charly, and while a run is under way a
+//! `journal`. Its state is the snapshots with the journal's records applied to them, and a record says what a thing *is*,
+//! not how it changed, so applying one twice does no harm: a crash between two snapshot files is a crash like any other.
+//!
+//! Invariant: before anything on the venue is changed, the intent, with what was there before, is durable in the journal.
+//! An intent is already a claim: whoever is killed after it has promised nothing that the next run, or a removal, does not know.
+
+mod book;
+mod journal;
+mod lock;
+mod name;
+mod record;
+mod store;
+
+pub use book::Book;
+pub use journal::JournalError;
+pub use lock::{Holder, Lock, LockError};
+pub use name::{DeployId, Resource, StepName};
+pub(crate) use name::{escape, is_unit_name};
+pub use record::{Before, BlockState, CandyRecord, DeployRecord, Entry, Record, State, StepKey, StepRecord, UnitState};
+pub use store::{FORMAT, Interrupted, Ledger, LedgerError, Probe};
