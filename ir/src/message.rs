@@ -264,6 +264,9 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Member {
     /// Its path below the step's folder; empty for the step's own path.
+    ///
+    /// A repository has no folder: its member [`Self::REPO_KEY`] is the key, ready to be placed, and [`Self::REPO_FILE`]
+    /// the configuration file or the package that its URL gives.
     pub path: String,
     /// What it is.
     pub kind: MemberKind,
@@ -626,6 +629,13 @@ pub struct Drifted {
     pub how: String,
     /// Who claims it.
     pub claims: Vec<Claim>,
+}
+
+impl Member {
+    /// The path of a repository's key.
+    pub const REPO_KEY: &str = "key";
+    /// The path of a repository's configuration file or package.
+    pub const REPO_FILE: &str = "file";
 }
 
 impl SecretValue {
