@@ -1,0 +1,81 @@
+//! What may differ on a machine that was given something and had it taken away again.
+
+use crate::{Item, Subject};
+
+/// An entry of the list: these may differ, for this reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    /// What they are.
+    pub subject: Subject,
+    /// Their names: `*` stands for anything but `/`, `**` for anything.
+    pub pattern: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl Allowed {
+    /// Says whether an item is meant.
+    pub fn covers(&self, item: &Item) -> bool {
+        self.subject == item.subject && matches(self.pattern, &item.name)
+    }
+}
+
+const fn file(pattern: &'static str, reason: &'static str) -> Allowed {
+    Allowed { subject: Subject::File, pattern, reason }
+}
+
+const fn unit(subject: Subject, pattern: &'static str, reason: &'static str) -> Allowed {
+    Allowed { subject, pattern, reason }
+}
+
+/// The list every test of "as it was" uses. It is short on purpose: an entry is a promise not kept, with its reason.
+pub static ALLOWED: &[Allowed] = &[
+    file("/var/log/**", "logs record that something happened"),
+    file("/var/cache/apt/**", "apt's cache of package lists"),
+    file("/var/lib/apt/**", "apt's lists and its own form of the automatic marks, which are compared as such"),
+    file("/var/lib/dpkg/status", "dpkg writes its database anew in another order; packages are compared as such"),
+    file("/var/lib/dpkg/*-old", "dpkg's backup copies of its databases"),
+    unit(Subject::Unit, "session-*.scope", "a login that is just going on"),
+];
+
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
+    let Some(rest) = name.strip_prefix(head) else { return false };
+    let (tail, deep) = tail.strip_prefix('*').map_or((tail, false), |tail| (tail, true));
+    let reach = if deep { rest.len() } else { rest.find('/').unwrap_or(rest.len()) };
+    (0..=reach).filter(|end| rest.is_char_boundary(*end)).any(|end| matches(tail, &rest[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALLOWED, matches};
+
+    #[test]
+    fn matches_whole_names() {
+        for (pattern, name, expected) in [
+            ("/a", "/a", true),
+            ("/a", "/ab", false),
+            ("/a/*", "/a/b", true),
+            ("/a/*", "/a/b/c", false),
+            ("/a/*", "/a", false),
+            ("/a/**", "/a/b/c", true),
+            ("/a/**", "/a", false),
+            ("/a/*-old", "/a/status-old", true),
+            ("/a/*-old", "/a/b/x-old", false),
+            ("user@*.service", "user@1000.service", true),
+            ("user@*.service", "user@1000.slice", false),
+            ("*", "", true),
+            ("/ä*ü", "/äöü", true),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn every_entry_is_narrow_and_has_a_reason() {
+        for entry in ALLOWED {
+            assert!(!entry.reason.is_empty(), "{entry:?}");
+            assert!(entry.pattern.find('*').unwrap_or(9) >= 5, "too wide: {entry:?}");
+        }
+    }
+}
