@@ -1,1 +1,34 @@
-//! The controller's side of every target: traits, events, the wire's client, engine delivery.
+//! The controller's side of every target.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`target`] | [`DeployTarget`] and [`Lifecycle`], the traits that `charly bundle` dispatches on |
+//! | [`venue`] | [`EngineVenue`]: whoever can start an engine and carry bytes is a [`DeployTarget`] |
+//! | [`registry`] | names of kinds of targets, and their factories |
+//! | [`wire`] | the client's side of one conversation with an engine, without any I/O of its own |
+//! | [`supply`] | what an engine is given when it needs something |
+//! | [`fetch`] | downloads: fetched once, checked, cached, unpacked safely |
+//! | [`executor`] | [`DeployExecutor`]: how the controller reaches a machine outside the engine's protocol |
+//! | [`engine`] | the engine's program, carried inside this one |
+//!
+//! Invariant: nothing here prints, or reads the environment or a home folder.
+
+pub mod engine;
+pub mod executor;
+pub mod fetch;
+pub mod interrupt;
+pub mod registry;
+pub mod supply;
+pub mod target;
+pub mod venue;
+pub mod wire;
+
+pub use executor::DeployExecutor;
+pub use interrupt::Interrupts;
+pub use registry::Registry;
+pub use supply::{Blob, Supply};
+pub use target::{DeployTarget, Lifecycle, Observer, Order, Recipe, TargetError};
+pub use venue::EngineVenue;
+
+/// An error of whoever called, carried through unchanged.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
