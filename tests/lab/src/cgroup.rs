@@ -16,8 +16,7 @@ impl Cgroup {
     /// Names a group; it exists once something is started in it.
     pub(crate) fn named(name: &str) -> Result<Self, Error> {
         let mounts = host::read(Path::new("/proc/self/mounts"))?;
-        let top = unified(&mounts)
-            .ok_or_else(|| Error::Host("no cgroup2 file system is mounted".into()))?;
+        let top = unified(&mounts).ok_or_else(|| Error::Host("no cgroup2 file system is mounted".into()))?;
         Ok(Self(Path::new(top).join(name)))
     }
 

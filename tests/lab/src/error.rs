@@ -1,7 +1,6 @@
 //! What can go wrong in the lab.
 
 use std::io;
-use std::path::PathBuf;
 
 /// Says why the lab could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -41,14 +40,14 @@ pub enum Error {
         stderr: String,
     },
     /// The guest did not get where it should in time, or died on the way.
-    #[error("guest `{guest}` did not {what}; its console is in `{console}`")]
+    #[error("guest `{guest}` did not {what}; its console ends with\n{console}")]
     NotReady {
         /// The guest's name.
         guest: String,
         /// What was waited for, as in "boot".
         what: &'static str,
-        /// Where to look.
-        console: PathBuf,
+        /// The last lines of its console.
+        console: String,
     },
     /// The name is taken, unknown, or none.
     #[error("{0}")]

@@ -158,9 +158,10 @@ impl Guest {
         self.link(false)
     }
 
-    /// Puts the guest's network back.
+    /// Puts the guest's network back and waits until the guest has noticed.
     pub fn mend(&self) -> Result<(), Error> {
-        self.link(true)
+        self.link(true)?;
+        self.settle("come back to the network", |_| true)
     }
 
     /// Cuts the power: every process ends at once, without a shutdown; the disk stays.
@@ -174,7 +175,7 @@ impl Guest {
             Kind::Nspawn => nspawn::start(&self.folder(), &self.id, &self.name, &self.cgroup()?)?,
             Kind::Qemu => {
                 let image = self.lab.image(Kind::Qemu, false)?;
-                qemu::start(&self.folder(), self.port(), &image, &self.cgroup()?)?;
+                qemu::start(&self.folder(), self.port(), &image, self.lab.accelerator(), &self.cgroup()?)?;
             }
         }
         self.settle("boot", |_| true)
@@ -279,12 +280,7 @@ impl Guest {
     }
 
     fn ssh_raw(&self, user: &str, command: &str, stdin: Stdio) -> Result<std::process::Output, Error> {
-        let output = self
-            .ssh_command(user)
-            .arg(command)
-            .stdin(stdin)
-            .output()
-            .map_err(Error::io("run `ssh`"))?;
+        let output = self.ssh_command(user).arg(command).stdin(stdin).output().map_err(Error::io("run `ssh`"))?;
         if output.status.code() != Some(255) {
             return Ok(output);
         }
@@ -311,7 +307,19 @@ impl Guest {
             }
             thread::sleep(Duration::from_millis(20));
         }
-        Err(Error::NotReady { guest: self.name.clone(), what, console: self.console() })
+        Err(Error::NotReady { guest: self.name.clone(), what, console: self.last_words() })
+    }
+
+    /// The end of what the guest, and the program that runs it, have printed.
+    fn last_words(&self) -> String {
+        let logs = [self.folder().join("qemu.log"), self.console()];
+        let text: String = logs
+            .iter()
+            .filter_map(|log| fs::read(log).ok())
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .collect();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
     fn link(&self, up: bool) -> Result<(), Error> {

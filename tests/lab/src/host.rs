@@ -18,10 +18,7 @@ pub(crate) fn run_command(command: &mut Command) -> Result<Vec<u8>, Error> {
     if output.status.success() {
         return Ok(output.stdout);
     }
-    Err(Error::Program {
-        program: line,
-        stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    })
+    Err(Error::Program { program: line, stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
 }
 
 /// Writes a file, in a folder that exists.

@@ -9,11 +9,35 @@ use crate::snapshot::Sums;
 use crate::{Error, Kind, Lab, host, proxy};
 
 const BASE: &[&str] = &[
-    "systemd-sysv", "udev", "dbus", "dbus-user-session", "libpam-systemd", "openssh-server", "sudo", "iproute2",
-    "procps", "ca-certificates", "e2fsprogs", "zstd", "curl", "attr", "acl", "fish", "tcsh", "zsh",
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "dbus-user-session",
+    "libpam-systemd",
+    "openssh-server",
+    "sudo",
+    "iproute2",
+    "procps",
+    "ca-certificates",
+    "e2fsprogs",
+    "zstd",
+    "curl",
+    "attr",
+    "acl",
+    "fish",
+    "tcsh",
+    "zsh",
 ];
 const CONTAINERS: &[&str] = &[
-    "podman", "crun", "passt", "netavark", "aardvark-dns", "catatonit", "uidmap", "fuse-overlayfs", "nftables",
+    "podman",
+    "crun",
+    "passt",
+    "netavark",
+    "aardvark-dns",
+    "catatonit",
+    "uidmap",
+    "fuse-overlayfs",
+    "nftables",
     "busybox-static",
 ];
 const MACHINE: &[&str] =

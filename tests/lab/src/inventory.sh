@@ -20,16 +20,17 @@ sed 's/^\([^:]*\):\(.*\)$/U \2\t\1\t/' /etc/passwd | records
 sed 's/^\([^:]*\):\(.*\)$/G \2\t\1\t/' /etc/group | records
 ls /var/lib/systemd/linger 2>/dev/null | sed 's/.*/L on\t&\t/' | records
 
-systemctl list-unit-files --no-legend --plain --full | awk '{print "E " $2 "\t" $1 "\t"}' | records
+# Transient units are somebody's login or command; what they leave shows elsewhere.
+systemctl list-unit-files --no-legend --plain --full |
+  awk '$2 != "transient" {print "E " $2 "\t" $1 "\t"}' | records
 running="list-units --no-legend --plain --full --state=active,activating,reloading,failed"
-running="$running --type=service,socket,timer,path,mount,swap"
-systemctl $running | awk '{print "R " $3 "\t" $1 "\t"}' | records
+systemctl $running --type=service,socket,timer,path,mount,swap | awk '{print "R " $3 "\t" $1 "\t"}' | records
 for runtime in /run/user/*; do
   uid=${runtime##*/}
   # Root's own manager is there because this script is.
   if [ "$uid" != 0 ] && [ -S "$runtime/systemd/private" ]; then
     user=$(id -nu "$uid")
-    runuser -u "$user" -- env XDG_RUNTIME_DIR="$runtime" systemctl --user $running |
+    runuser -u "$user" -- env XDG_RUNTIME_DIR="$runtime" systemctl --user $running --type=service,socket,timer,path |
       awk -v user="$user" '{print "r " $3 "\t" user " " $1 "\t"}' | records
   fi
 done

@@ -57,19 +57,26 @@ pub struct Lab {
     state: PathBuf,
     mirror: Option<String>,
     suite: String,
+    accelerator: String,
 }
 
 impl Lab {
     /// A lab that keeps its images and guests in a folder.
     pub fn new(state: impl Into<PathBuf>) -> Self {
-        Self { state: state.into(), mirror: None, suite: "trixie".into() }
+        // Emulation works everywhere; in more than one thread of it some kernels do not boot.
+        let accelerator = "tcg,thread=single".into();
+        Self { state: state.into(), mirror: None, suite: "trixie".into(), accelerator }
     }
 
-    /// The lab the environment asks for: `CHARLY_LAB_DIR` (default `/var/tmp/charly-lab`) and `CHARLY_LAB_MIRROR`
-    /// (default what this machine's apt uses).
+    /// The lab the environment asks for: `CHARLY_LAB_DIR` (default `/var/tmp/charly-lab`), `CHARLY_LAB_MIRROR` (default
+    /// what this machine's apt uses) and `CHARLY_LAB_ACCEL` (what QEMU runs on, default emulation; `kvm` where it works).
     pub fn from_env() -> Self {
         let state = std::env::var_os("CHARLY_LAB_DIR").map_or("/var/tmp/charly-lab".into(), PathBuf::from);
-        Self { mirror: std::env::var("CHARLY_LAB_MIRROR").ok(), ..Self::new(state) }
+        let lab = Self { mirror: std::env::var("CHARLY_LAB_MIRROR").ok(), ..Self::new(state) };
+        match std::env::var("CHARLY_LAB_ACCEL") {
+            Ok(accelerator) => Self { accelerator, ..lab },
+            Err(_) => lab,
+        }
     }
 
     /// Boots a fresh container guest and waits until it is settled; dropping it leaves nothing.
@@ -132,6 +139,10 @@ impl Lab {
 
     pub(crate) fn runs(&self) -> PathBuf {
         self.state.join("run")
+    }
+
+    pub(crate) fn accelerator(&self) -> &str {
+        &self.accelerator
     }
 
     pub(crate) fn suite(&self) -> &str {

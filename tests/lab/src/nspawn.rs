@@ -57,13 +57,14 @@ pub(crate) fn start(folder: &Path, id: &str, name: &str, group: &Cgroup) -> Resu
 
 /// Takes the network and the disk of an ended guest apart, as far as they were made.
 pub(crate) fn remove(folder: &Path, id: &str, number: u8) -> Result<(), Error> {
-    let netns = namespace(id);
-    if Path::new("/run/netns").join(&netns).exists() {
-        host::run("ip", &["netns", "del", &netns])?;
-    }
+    // The link first: a namespace takes its devices with it, but in its own time.
     let link = format!("lab{number}");
     if Path::new("/sys/class/net").join(&link).exists() {
         host::run("ip", &["link", "del", &link])?;
+    }
+    let netns = namespace(id);
+    if Path::new("/run/netns").join(&netns).exists() {
+        host::run("ip", &["netns", "del", &netns])?;
     }
     let root = folder.join("root");
     if host::read(Path::new("/proc/self/mounts"))?.contains(&format!(" {} ", root.display())) {

@@ -8,8 +8,7 @@ use crate::cgroup::Cgroup;
 use crate::{Error, Lab, host};
 
 /// Where host and guests alike find the proxy.
-const ADDRESS: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 231, 0, 1)), 13142);
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 231, 0, 1)), 13142);
 const GROUP: &str = "charly-lab-proxy";
 
 /// The line of apt's configuration that leads to the proxy.
@@ -20,6 +19,9 @@ pub(crate) fn apt_option() -> String {
 /// Starts the proxy unless it answers already.
 pub(crate) fn start(lab: &Lab) -> Result<(), Error> {
     let _lock = lab.lock("proxy.lock")?;
+    // On the loopback device an address needs no peer, and guests reach it through their own link. Before it is there,
+    // whoever answers is somebody else on the host's network.
+    host::run("ip", &["addr", "replace", &format!("{}/32", ADDRESS.ip()), "dev", "lo"])?;
     if answers() {
         return Ok(());
     }
@@ -37,12 +39,7 @@ pub(crate) fn start(lab: &Lab) -> Result<(), Error> {
         folder = folder.display(),
     );
     host::write(&conf.join("acng.conf"), lines)?;
-    // On the loopback device an address needs no peer, and guests reach it through their own link.
-    host::run("ip", &["addr", "replace", &format!("{ip}/32"), "dev", "lo"])?;
-    Cgroup::named(GROUP)?.start(
-        &["apt-cacher-ng", "-c", host::text(&conf), "ForeGround=1"],
-        &folder.join("output"),
-    )?;
+    Cgroup::named(GROUP)?.start(&["apt-cacher-ng", "-c", host::text(&conf), "ForeGround=1"], &folder.join("output"))?;
     let end = Instant::now() + Duration::from_secs(20);
     while !answers() {
         if Instant::now() > end {

@@ -32,7 +32,7 @@ pub(crate) fn create(folder: &Path, name: &str, image: &Image) -> Result<(), Err
 }
 
 /// Starts the machine.
-pub(crate) fn start(folder: &Path, port: u16, image: &Image, group: &Cgroup) -> Result<(), Error> {
+pub(crate) fn start(folder: &Path, port: u16, image: &Image, accelerator: &str, group: &Cgroup) -> Result<(), Error> {
     let at = |name: &str| folder.join(name).display().to_string();
     let (kernel, initrd) = (image.kernel(), image.initrd());
     let disk = format!("file={},if=virtio,format=qcow2", at("disk.qcow2"));
@@ -43,9 +43,7 @@ pub(crate) fn start(folder: &Path, port: u16, image: &Image, group: &Cgroup) -> 
     #[rustfmt::skip]
     let program = [
         "qemu-system-x86_64",
-        // The processor's own virtualization where there is any. Emulation runs in one thread: with two, some kernels
-        // do not boot.
-        "-accel", "kvm", "-accel", "tcg,thread=single", "-cpu", "max", "-machine", "q35", "-m", "2048", "-smp", "1",
+        "-accel", accelerator, "-cpu", "max", "-machine", "q35", "-m", "2048", "-smp", "1",
         "-kernel", host::text(&kernel), "-initrd", host::text(&initrd),
         "-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0",
         "-drive", &disk, "-drive", &seed,

@@ -134,9 +134,7 @@ impl Sums {
     pub(crate) fn load(path: &Path) -> Result<Self, Error> {
         let text = host::read(path)?;
         let fields: Vec<_> = text.split('\0').map(str::to_owned).collect();
-        let sums = fields
-            .chunks_exact(3)
-            .map(|record| (record[0].clone(), (record[1].clone(), record[2].clone())));
+        let sums = fields.chunks_exact(3).map(|record| (record[0].clone(), (record[1].clone(), record[2].clone())));
         Ok(Self(sums.collect()))
     }
 
@@ -154,9 +152,9 @@ pub(crate) fn take(
 ) -> Result<Snapshot, Error> {
     let Inventory { mut items, stamps, attributes } = parse(&exec(INVENTORY, None)?)?;
 
-    let unknown: Vec<_> =
-        stamps.iter().filter(|(path, stamp)| sums.get(path, stamp).is_none()).map(|(path, _)| path).collect();
-    host::write(list, unknown.iter().map(|path| format!(".{path}\0")).collect::<String>())?;
+    let unknown: Vec<&str> =
+        stamps.iter().filter(|(path, stamp)| sums.get(path, stamp).is_none()).map(|(path, _)| path.as_str()).collect();
+    host::write(list, unknown.iter().flat_map(|path| [".", path, "\0"]).collect::<String>())?;
     let mut fresh = digests(&exec(DIGEST, Some(list))?);
     for (path, stamp) in stamps {
         let digest = match (sums.get(&path, &stamp), fresh.remove(&path)) {
@@ -234,23 +232,21 @@ fn attributes(dump: &str) -> Vec<(String, String)> {
     pairs
 }
 
-/// Undoes getfattr's escapes, three octal digits each.
+/// Undoes getfattr's escapes, three octal digits for a byte.
 fn unescape(name: &str) -> String {
     let mut pieces = name.split('\\');
-    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    let mut plain = pieces.next().unwrap_or_default().as_bytes().to_vec();
     for piece in pieces {
-        match piece.get(..3).map(|digits| (u8::from_str_radix(digits, 8), &piece[3..])) {
-            Some((Ok(byte), rest)) => {
-                plain.push(char::from(byte));
-                plain.push_str(rest);
-            }
-            _ => {
-                plain.push('\\');
-                plain.push_str(piece);
-            }
+        let byte = piece.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        if let Some(byte) = byte {
+            plain.push(byte);
+            plain.extend_from_slice(&piece.as_bytes()[3..]);
+        } else {
+            plain.push(b'\\');
+            plain.extend_from_slice(piece.as_bytes());
         }
     }
-    plain
+    String::from_utf8_lossy(&plain).into_owned()
 }
 
 /// Reads the output of `sha256sum -z`.
@@ -313,5 +309,6 @@ mod tests {
         let pairs: Vec<_> = pairs.iter().map(|(path, value)| (path.as_str(), value.as_str())).collect();
         assert_eq!(pairs, [("/a\nb", "user.x=0x01"), ("/a\nb", "user.y=0x02"), ("/c", "user.z=0x")]);
         assert_eq!(unescape("a\\134b\\9\\"), "a\\b\\9\\");
+        assert_eq!(unescape("\\303\\244"), "ä");
     }
 }
