@@ -166,6 +166,14 @@ impl<T: FromYaml> FromYaml for Option<T> {
         self.is_none()
     }
 
+    fn overlay(&mut self, over: Self) {
+        match (self.as_mut(), over) {
+            (Some(value), Some(over)) => value.overlay(over),
+            (None, over @ Some(_)) => *self = over,
+            (_, None) => {}
+        }
+    }
+
     fn schema(definitions: &mut Definitions) -> Json {
         T::schema(definitions)
     }
@@ -218,6 +226,16 @@ impl<T: FromYaml> FromYaml for Map<T> {
         self.is_empty()
     }
 
+    /// Mappings are merged key by key.
+    fn overlay(&mut self, over: Self) {
+        for (key, over) in over.0 {
+            match self.0.iter_mut().find(|(known, _)| known.value == key.value) {
+                Some((_, value)) => value.overlay(over),
+                None => self.0.push((key, over)),
+            }
+        }
+    }
+
     fn schema(definitions: &mut Definitions) -> Json {
         json!({"type": "object", "additionalProperties": T::schema(definitions)})
     }
@@ -234,6 +252,13 @@ impl<T: FromYaml> FromYaml for Spanned<T> {
 
     fn is_absent(&self) -> bool {
         self.value.is_absent()
+    }
+
+    fn overlay(&mut self, over: Self) {
+        if !over.is_absent() {
+            self.value.overlay(over.value);
+            self.span = over.span;
+        }
     }
 
     fn schema(definitions: &mut Definitions) -> Json {

@@ -20,11 +20,6 @@ impl<'n, 's> Fields<'n, 's> {
         }
     }
 
-    /// Returns the whole mapping's span.
-    pub(crate) fn span(&self) -> Span {
-        self.span
-    }
-
     /// Takes the entry under one of the names that a key goes by.
     pub(crate) fn entry(&mut self, names: &[&str]) -> Option<&'n (Key<'s>, Node<'s>)> {
         let named = |entry: &&mut Option<&(Key<'s>, Node<'s>)>| {

@@ -54,6 +54,10 @@ macro_rules! record {
                 value
             }
 
+            fn overlay(&mut self, over: Self) {
+                $( $crate::read::FromYaml::overlay(&mut self.$field, over.$field); )*
+            }
+
             fn schema(definitions: &mut $crate::read::Definitions) -> serde_json::Value {
                 definitions.object(stringify!($name), &[$($about),+], Self::properties)
             }

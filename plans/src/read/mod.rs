@@ -37,6 +37,13 @@ pub(crate) trait FromYaml: Sized {
         false
     }
 
+    /// Lays another value over this one: what that says holds, where it says nothing this stays.
+    fn overlay(&mut self, over: Self) {
+        if !over.is_absent() {
+            *self = over;
+        }
+    }
+
     /// Describes the values that can be read, as JSON schema.
     fn schema(definitions: &mut Definitions) -> Json;
 }

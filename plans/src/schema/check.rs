@@ -170,7 +170,8 @@ impl CheckSpec {
         }
     }
 
-    pub(super) fn to_json(&self) -> serde_json::Result<Json> {
+    /// Returns the check as it is written, without its intent.
+    pub(crate) fn to_json(&self) -> serde_json::Result<Json> {
         let mut all = JsonMap::from_iter([(self.verb.value.clone(), self.subject.value.clone())]);
         for part in [serde_json::to_value(&*self.fields)?, serde_json::to_value(&self.carried)?] {
             if let Json::Object(part) = part {

@@ -1,0 +1,12 @@
+//! From folders to documents: a project, what it imports, what the machine adds, and the shipped candies.
+
+mod candy;
+mod folder;
+mod project;
+mod workspace;
+
+pub use candy::{LoadedCandy, Origin};
+pub use folder::{Blob, Folder, SourceFile};
+pub use workspace::{Declared, DeployEntry, Settings, Workspace};
+
+pub(crate) use folder::find_sources;

@@ -1,0 +1,7 @@
+//! From references to candies in order, with the files they need at hand.
+
+pub(crate) mod git;
+mod order;
+mod walk;
+
+pub use walk::{LayerRef, Resolved, ResolvedCandy, Sources};
