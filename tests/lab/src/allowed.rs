@@ -46,6 +46,8 @@ pub static ALLOWED: &[Allowed] = &[
     file("/etc/subgid-", "backup copy that every change of a user leaves"),
     file("/var/lib/systemd/random-seed", "systemd's seed, new at every boot"),
     file("/var/lib/systemd/timers/*", "when systemd's timers last fired"),
+    file("/tmp/systemd-private-**", "a service's own /tmp, named after the boot"),
+    file("/var/tmp/systemd-private-**", "a service's own /var/tmp, named after the boot"),
     unit(Subject::Unit, "run-user-*.mount", "somebody is logged in"),
     unit(Subject::Unit, "user-runtime-dir@*.service", "somebody is logged in"),
     unit(Subject::Unit, "user@*.service", "somebody is logged in; lingering is compared as such"),
