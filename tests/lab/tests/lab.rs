@@ -2,7 +2,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use charly_lab::{ALLOWED, Error, Subject};
@@ -175,4 +177,67 @@ fn guests_stand_side_by_side_and_leave_nothing() -> Result {
     drop(lab.nspawn("left")?);
     assert!(!folder.exists());
     Ok(())
+}
+
+#[test]
+fn what_a_dead_run_left_is_swept() -> Result {
+    let Some(lab) = charly_lab::require() else { return Ok(()) };
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_run_that_dies", "--nocapture"])
+        .env("CHARLY_LAB_DIE", "1")
+        .output()
+        .unwrap();
+    assert_eq!(run.status.signal(), Some(6), "{run:?}");
+    let printed = String::from_utf8(run.stdout).unwrap();
+    let (_, folder) = printed.split_once("left: ").unwrap_or_else(|| panic!("{printed}"));
+    let folder = Path::new(folder.trim());
+
+    // Whether it is this one or that of a test beside it: the next guest sweeps.
+    let guest = lab.nspawn("sweeps")?;
+    assert!(!folder.exists());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(folder.to_str().unwrap()));
+    guest.down()
+}
+
+/// Not a test of its own: the run that [`what_a_dead_run_left_is_swept`] lets die with a guest up.
+#[test]
+#[expect(clippy::print_stdout, reason = "the other process reads it")]
+fn a_run_that_dies() -> Result {
+    if std::env::var_os("CHARLY_LAB_DIE").is_none() {
+        return Ok(());
+    }
+    let guest = charly_lab::require().expect("the test that starts this one has the lab").nspawn("dies")?;
+    println!("left: {}", guest.console().parent().unwrap().display());
+    std::process::abort();
+}
+
+#[test]
+#[ignore = "takes minutes where QEMU has to emulate; run with `--ignored`"]
+fn a_machine_boots_and_obeys() -> Result {
+    let Some(lab) = charly_lab::require() else { return Ok(()) };
+    let guest = lab.qemu("machine")?;
+    assert_eq!(guest.ssh("deploy", "hostname; cloud-init status")?.success()?, "machine\nstatus: done\n");
+    let scanned = guest.ssh("root", "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub")?.success()?;
+    assert_eq!(scanned.trim(), guest.host_key()?);
+
+    let before = guest.snapshot()?;
+    guest.ssh("deploy", "sudo apt-get -q -y install --no-install-recommends tree; touch made; sync")?.success()?;
+    let diff = before.diff(&guest.snapshot()?, ALLOWED);
+    assert!(diff.to_string().contains("added package tree:amd64"), "{diff}");
+    guest.ssh("deploy", "sudo apt-get -q -y purge tree; rm made")?.success()?;
+    assert_eq!(before.diff(&guest.snapshot()?, ALLOWED).to_string(), "");
+
+    guest.cut()?;
+    assert!(matches!(guest.ssh("deploy", "true"), Err(Error::Unreachable { .. })));
+    guest.mend()?;
+    guest.ssh("deploy", "touch kept; sync")?.success()?;
+
+    let first = guest.boot_id()?;
+    guest.pull()?;
+    guest.boot()?;
+    assert_ne!(guest.boot_id()?, first);
+    assert_eq!(guest.ssh("deploy", "ls")?.success()?, "kept\n");
+    guest.reboot()?;
+    guest.down()
 }
