@@ -1,3 +1,42 @@
-//! The program `charly-guest`.
+//! The program `charly-guest`: the engine at the end of a pipe.
+//!
+//! Without an argument it is the front engine of the user who runs it. With `root` it keeps root's ledger for a front engine.
 
-fn main() {}
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use charly_engine::process::Cancel;
+use charly_engine::session::{self, PipePeer, Settings};
+
+/// The front could not begin, and has said why on standard error.
+const CANNOT_BEGIN: u8 = 70;
+
+fn main() -> ExitCode {
+    // Files are made for nobody else and then given their mode; what the login's umask was does not matter.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let result = match std::env::args().nth(1).as_deref() {
+        None => front(),
+        Some("root") => session::serve_root(io::stdin(), io::stdout()).map_err(|error| error.to_string()),
+        Some(other) => Err(format!("unknown argument `{other}`; this is charly's engine, and charly starts it")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "there is no controller to speak to yet")]
+            {
+                eprintln!("charly-guest: {error}");
+            }
+            ExitCode::from(CANNOT_BEGIN)
+        }
+    }
+}
+
+fn front() -> Result<(), String> {
+    let facts = charly_engine::facts::gather(Path::new("/")).map_err(|error| error.to_string())?;
+    let settings = Settings { root: "/".into(), facts, cancel: Cancel::default() };
+    let hello = session::hello(&settings);
+    let mut peer = PipePeer::start(io::stdin(), io::stdout(), &hello, settings.cancel.clone());
+    session::serve(&settings, &mut peer, None);
+    Ok(())
+}

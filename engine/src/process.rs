@@ -1,11 +1,29 @@
 //! Starts programs and ends them, children included.
+//!
+//! Every program gets a *keeper*: a process between the engine and the program that adopts whatever descendants lose their
+//! parent. All processes of a run are thereby below one process, however they detached themselves, and can be ended
+//! together, as root or not, while other runs go on beside it. When the program has ended by itself, the keeper is taken
+//! away and what is left (daemons) becomes init's.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `run` | the run: output as it comes, time limit, cancel, daemons that keep the output open |
+//! | `keeper` | the keeper, and the little that happens between fork and exec |
+//! | [`tree`] | processes and their parents, from /proc |
+
+mod keeper;
+mod run;
+pub mod tree;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
+
+pub use run::{Capture, Captured, run, run_captured};
 
 /// A program to be run: an argument array, an exact environment, no terminal.
 #[derive(Debug, Clone)]
@@ -78,3 +96,17 @@ impl Cancel {
         self.0.load(Ordering::SeqCst) >= 2
     }
 }
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "exit status {status}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::TimedOut => f.write_str("a kill when its time was up"),
+            Self::Killed => f.write_str("a kill when the run was cancelled"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,11 @@ impl Digest {
         }
     }
 
+    /// Returns the digest's bytes.
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// Returns the first twelve digits, enough to tell digests apart on a screen.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()

@@ -1,6 +1,6 @@
 //! A ledger's state in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use charly_ir::message::Claim;
 
@@ -16,8 +16,6 @@ pub struct Book {
     pub steps: BTreeMap<StepKey, StepRecord>,
     /// The things they own.
     pub entries: BTreeMap<Resource, Entry>,
-    /// Things that were being put back.
-    pub undoing: BTreeSet<Resource>,
 }
 
 impl Book {
@@ -50,11 +48,7 @@ impl Book {
                     }
                 }
             }
-            Record::Undo(resource) => {
-                self.undoing.insert(resource);
-            }
             Record::Forget(resource) => {
-                self.undoing.remove(&resource);
                 self.entries.remove(&resource);
             }
         }
@@ -72,7 +66,7 @@ impl Book {
         entries.sort_by_key(|(_, entry)| entry.seq);
         let mut found: BTreeMap<Claim, Vec<Resource>> = BTreeMap::new();
         for (resource, entry) in entries {
-            for claim in entry.claims.iter().filter(|claim| claim.deploy == name) {
+            for claim in entry.all_claims().filter(|claim| claim.deploy == name) {
                 found.entry(claim.clone()).or_default().push(resource.clone());
             }
         }

@@ -101,7 +101,7 @@ mod tests {
     use crate::ledger::Resource;
 
     fn journal() -> Vec<u8> {
-        let records = ["/a", "/b", "/c"].map(|path| Record::Undo(Resource::Path(path.into())));
+        let records = ["/a", "/b", "/c"].map(|path| Record::Forget(Resource::Path(path.into())));
         records.iter().flat_map(|record| line(record).unwrap()).collect()
     }
 

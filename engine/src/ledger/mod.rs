@@ -17,7 +17,7 @@ mod store;
 pub use book::Book;
 pub use journal::JournalError;
 pub use lock::{Holder, Lock, LockError};
+pub(crate) use name::is_unit_name;
 pub use name::{DeployId, Resource, StepName};
-pub(crate) use name::{escape, is_unit_name};
 pub use record::{Before, BlockState, CandyRecord, DeployRecord, Entry, Record, State, StepKey, StepRecord, UnitState};
 pub use store::{FORMAT, Interrupted, Ledger, LedgerError, Probe};

@@ -13,8 +13,12 @@ pub struct Entry {
     /// Its place among all first claims of this ledger. What is claimed later may stand on what was claimed before, so it
     /// is undone before it.
     pub seq: u64,
-    /// Who wants it, in the order they came. Never empty.
+    /// Who asks for it, in the order they came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
+    /// Who needs it as a folder above what they ask for, and does not mind its mode. These and `claims` are never both empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub implied: Vec<Claim>,
     /// What was there before the first claim.
     pub before: Before,
     /// What the claims want.
@@ -22,6 +26,20 @@ pub struct Entry {
     /// What was found just before the effect; absent once the effect is known to have been carried out to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<State>,
+}
+
+impl Entry {
+    /// Returns all claims, those that ask first.
+    pub fn all_claims(&self) -> impl Iterator<Item = &Claim> {
+        self.claims.iter().chain(&self.implied)
+    }
+
+    /// Drops one claim; tells whether any is left.
+    pub fn drop_claim(&mut self, claim: &Claim) -> bool {
+        self.claims.retain(|other| other != claim);
+        self.implied.retain(|other| other != claim);
+        !(self.claims.is_empty() && self.implied.is_empty())
+    }
 }
 
 /// What was there before the first claim.
@@ -198,8 +216,6 @@ pub enum Record {
         /// Its things.
         resources: Vec<Resource>,
     },
-    /// A thing is about to be put back; it goes when that is done.
-    Undo(Resource),
     /// A thing is owned by nobody any more.
     Forget(Resource),
 }

@@ -37,7 +37,7 @@ pub struct Ledger {
 }
 
 /// A run that ended before it could clear its journal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interrupted {
     /// The run.
     pub run: String,
@@ -150,8 +150,11 @@ impl Ledger {
     pub fn open(folder: &Path, holder: Holder, probe: Option<Probe>) -> Result<Self, LedgerError> {
         let made = make_folder(folder)?;
         let lock = Lock::take(&folder.join("lock"), holder)?;
+        if !made.is_empty() {
+            // At once, so that a run that is killed before it has written anything leaves no folder behind for ever.
+            write_folder_file(folder, &made)?;
+        }
         let mut loaded = load(folder)?;
-        loaded.made.extend(made);
         if loaded.interrupted.is_some() || loaded.journal_length > 0 {
             cut_torn_end(folder, loaded.journal_length)?;
         }
@@ -168,6 +171,14 @@ impl Ledger {
             interrupted: loaded.interrupted,
             probe,
         })
+    }
+
+    /// Returns the folder for what arrives during a run, empty.
+    pub fn incoming(&self) -> Result<PathBuf, LedgerError> {
+        let path = self.folder.join("incoming");
+        let made = remove_if_there(&path, |path| fs::remove_dir_all(path))
+            .and_then(|()| private_folder(&path).map_err(|source| self.error("make a folder in", source)));
+        made.map(|()| path)
     }
 
     /// Returns the run that ended early, where one did.
@@ -298,17 +309,19 @@ impl Ledger {
             return self.remove();
         }
         if self.journal.is_none() && self.buffer.is_empty() && self.interrupted.is_none() {
-            return Ok(());
+            return self.unlock();
         }
         // What the snapshots are about to say must not be younger than what the journal says, should they be torn.
         self.flush()?;
         self.snapshot()?;
-        let path = self.folder.join("journal");
-        match fs::remove_file(&path) {
-            Ok(()) => sync_folder(&self.folder),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(LedgerError::Io { doing: "remove", path, source }),
-        }
+        remove_if_there(&self.folder.join("journal"), |path| fs::remove_file(path))?;
+        sync_folder(&self.folder)?;
+        self.unlock()
+    }
+
+    fn unlock(self) -> Result<(), LedgerError> {
+        let Self { folder, lock, .. } = self;
+        lock.remove().map_err(|source| LedgerError::Io { doing: "remove the lock of", path: folder, source })
     }
 
     fn snapshot(&mut self) -> Result<(), LedgerError> {
@@ -339,7 +352,7 @@ impl Ledger {
         }
         touched.iter().try_for_each(|folder| sync_folder(folder))?;
         self.drop_unreferenced();
-        Ok(())
+        remove_if_there(&self.folder.join("incoming"), |path| fs::remove_dir_all(path))
     }
 
     /// Removes kept contents that no entry refers to. One that stays behind costs space alone, so failures are passed over.
@@ -366,7 +379,7 @@ impl Ledger {
     }
 
     fn remove(self) -> Result<(), LedgerError> {
-        for name in ["deploys", "layers", "before", "edited"] {
+        for name in ["deploys", "layers", "before", "edited", "incoming"] {
             remove_if_there(&self.folder.join(name), |path| fs::remove_dir_all(path))?;
         }
         for name in ["journal", "key", "folder.json"] {
@@ -427,8 +440,7 @@ impl Temporary {
 fn render(folder: &Path, book: &Book, made: &[PathBuf]) -> io::Result<BTreeMap<PathBuf, Vec<u8>>> {
     let charly = env!("CARGO_PKG_VERSION").to_owned();
     let mut files = BTreeMap::new();
-    let head = FolderFile { format: FORMAT, charly: charly.clone(), made: made.to_vec() };
-    files.insert(folder.join("folder.json"), json(&head)?);
+    files.insert(folder.join("folder.json"), folder_file(made)?);
     for (id, record) in &book.deploys {
         let path = folder.join("deploys").join(format!("{}.json", id.file_name()));
         let (deploy, record) = (id.clone(), record.clone());
@@ -448,13 +460,28 @@ fn render(folder: &Path, book: &Book, made: &[PathBuf]) -> io::Result<BTreeMap<P
     }
     for (resource, entry) in &book.entries {
         // A thing several candies claim is written down with the one that came first.
-        let candy = entry.claims.first().map_or("", |claim| &claim.candy);
+        let candy = entry.all_claims().next().map_or("", |claim| &claim.candy);
         layers.entry(candy).or_insert_with(|| fresh(candy)).resources.insert(resource.clone(), entry.clone());
     }
     for (candy, layer) in layers {
         files.insert(folder.join("layers").join(format!("{}.json", escape(candy))), json(&layer)?);
     }
     Ok(files)
+}
+
+fn folder_file(made: &[PathBuf]) -> io::Result<Vec<u8>> {
+    json(&FolderFile { format: FORMAT, charly: env!("CARGO_PKG_VERSION").to_owned(), made: made.to_vec() })
+}
+
+fn write_folder_file(folder: &Path, made: &[PathBuf]) -> Result<(), LedgerError> {
+    let path = folder.join("folder.json");
+    let write = || {
+        let mut temporary = Temporary::new(folder)?;
+        temporary.file.write_all(&folder_file(made)?)?;
+        temporary.readable()?;
+        fs::rename(&temporary.path, &path)
+    };
+    write().map_err(|source| LedgerError::Io { doing: "write", path: path.clone(), source })
 }
 
 fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! Finds the folder a path lies in, without being led astray.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -75,6 +76,37 @@ impl Root {
     /// Tells whether a path is a folder, or a link that leads to one.
     pub fn is_folder(&self, path: &str) -> bool {
         self.folder(path).is_ok()
+    }
+
+    /// Makes the names in these folders durable, one flush each.
+    pub fn sync_names<'a>(&self, folders: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
+        self.with_folders(folders, |folder, _| Ok(fs::fsync(folder)?))
+    }
+
+    /// Makes everything durable on the file systems that these folders lie on, one flush a file system.
+    pub fn sync_all<'a>(&self, folders: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
+        let mut seen = BTreeSet::new();
+        self.with_folders(folders, |folder, device| if seen.insert(device) { Ok(fs::syncfs(folder)?) } else { Ok(()) })
+    }
+
+    /// A folder that is gone stands for the one above it.
+    fn with_folders<'a>(
+        &self,
+        folders: impl IntoIterator<Item = &'a str>,
+        mut work: impl FnMut(&OwnedFd, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for mut path in folders {
+            let place = loop {
+                match self.folder(path) {
+                    Ok(folder) => break folder,
+                    Err(error) if path == "/" => return Err(error),
+                    Err(_) => path = super::parent(path),
+                }
+            };
+            let folder = fs::openat(&place, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            work(&folder, fs::fstat(&folder)?.st_dev)?;
+        }
+        Ok(())
     }
 
     /// Opens a folder of the venue.

@@ -1,0 +1,268 @@
+//! One side of a venue under way: its ledger, its plan's steps, what was sent for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use charly_ir::Digest;
+use charly_ir::message::{Apply, Claim, Event, Manifest, Need, StepDiff};
+use charly_ir::plan::Gate;
+use serde::{Deserialize, Serialize};
+
+use super::hands::Party;
+use crate::ledger::{
+    Book, DeployId, DeployRecord, Holder, Interrupted, Ledger, LedgerError, Probe, Record, Resource, StepKey,
+};
+use crate::tree;
+use crate::venue::Venue;
+use crate::worker::{self, Arrival, Assessment, Release, ReleaseOptions, Spool, Tally, WorkError};
+
+/// What a look at a plan showed on one side.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Looked {
+    /// Its steps, in plan order.
+    pub diffs: Vec<StepDiff>,
+    /// Numbers of the steps that have something to be done.
+    pub due: BTreeSet<u32>,
+    /// Numbers of due steps that cannot be undone.
+    pub not_undoable: Vec<u32>,
+    /// What must be sent.
+    pub need: Need,
+    /// What the reader should know.
+    pub warnings: Vec<String>,
+}
+
+/// One side of a venue, in this process.
+#[derive(Debug)]
+pub(crate) struct Hand {
+    pub venue: Venue,
+    ledger: Keeping,
+    manifests: BTreeMap<u32, Manifest>,
+    assessment: Assessment,
+    spool: Spool,
+    incoming: Option<PathBuf>,
+    arrival: Option<Arrival>,
+    wanted: BTreeSet<Digest>,
+}
+
+/// A ledger that is only read, or one that may be written.
+#[derive(Debug)]
+enum Keeping {
+    Reading(Book),
+    Writing(Box<Ledger>),
+}
+
+impl Hand {
+    /// Reads the side's ledger, without the right to change it.
+    pub(crate) fn reading(venue: Venue) -> Result<Self, LedgerError> {
+        let book = Ledger::read(&venue.root.outside(&venue.ledger_path()))?;
+        Ok(Self::new(venue, Keeping::Reading(book)))
+    }
+
+    /// Takes the right to change the side's ledger.
+    pub(crate) fn writing(venue: Venue, holder: Holder, probe: Option<Probe>) -> Result<Self, WorkError> {
+        let ledger = Ledger::open(&venue.root.outside(&venue.ledger_path()), holder, probe)?;
+        if ledger.interrupted().is_some() {
+            // A placement that was cut off may have left its file beside the path.
+            for (resource, entry) in &ledger.book().entries {
+                if let (Resource::Path(path), Some(_)) = (resource, &entry.found) {
+                    tree::sweep(&venue.root, path)?;
+                }
+            }
+        }
+        Ok(Self::new(venue, Keeping::Writing(Box::new(ledger))))
+    }
+
+    fn new(venue: Venue, ledger: Keeping) -> Self {
+        Self {
+            venue,
+            ledger,
+            manifests: BTreeMap::new(),
+            assessment: Assessment::default(),
+            spool: Spool::default(),
+            incoming: None,
+            arrival: None,
+            wanted: BTreeSet::new(),
+        }
+    }
+
+    /// Returns the ledger's state.
+    pub(crate) fn book(&self) -> &Book {
+        match &self.ledger {
+            Keeping::Reading(book) => book,
+            Keeping::Writing(ledger) => ledger.book(),
+        }
+    }
+
+    fn writable(&mut self) -> Result<&mut Ledger, WorkError> {
+        match &mut self.ledger {
+            Keeping::Writing(ledger) => Ok(ledger),
+            Keeping::Reading(_) => Err(WorkError::Plan("the ledger was opened for reading alone".to_owned())),
+        }
+    }
+
+    fn end_blob(&mut self) -> Result<(), WorkError> {
+        match self.arrival.take_if(|arrival| arrival.is_whole()) {
+            Some(arrival) => self.spool.finish(arrival).map_err(|error| spool_error(&error)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Party for Hand {
+    fn interrupted(&mut self) -> Option<Interrupted> {
+        match &self.ledger {
+            Keeping::Reading(_) => None,
+            Keeping::Writing(ledger) => ledger.interrupted().cloned(),
+        }
+    }
+
+    fn deploy(&mut self, deploy: &DeployId) -> Result<Option<DeployRecord>, WorkError> {
+        Ok(self.book().deploys.get(deploy).cloned())
+    }
+
+    fn supply(&mut self, manifest: &Manifest) -> Result<(), WorkError> {
+        self.manifests.insert(manifest.step, manifest.clone());
+        Ok(())
+    }
+
+    fn look(&mut self, deploy: &DeployId, apply: &Apply) -> Result<Looked, WorkError> {
+        let key = || match &self.ledger {
+            // Without a ledger that may be written there may be no key; then no secret is known to be there.
+            Keeping::Reading(_) => Ok(vec![0; 32]),
+            Keeping::Writing(ledger) => Ok(ledger.key()?),
+        };
+        self.assessment = worker::assess(&self.venue, self.book(), deploy, apply, &self.manifests, &key)?;
+        let mut need = self.assessment.need();
+        need.blobs.retain(|digest| !self.spool.has(digest));
+        self.wanted = need.blobs.iter().copied().collect();
+        let tasks = &self.assessment.tasks;
+        let due = tasks.iter().filter(|task| task.due);
+        Ok(Looked {
+            diffs: tasks.iter().map(worker::Task::diff).collect(),
+            due: due.clone().map(|task| task.index).collect(),
+            not_undoable: due.filter(|task| task.is_not_undoable()).map(|task| task.index).collect(),
+            need,
+            warnings: self.assessment.warnings.clone(),
+        })
+    }
+
+    fn begin_blob(&mut self, digest: Digest, size: u64) -> Result<(), WorkError> {
+        self.arrival = None;
+        if !self.wanted.contains(&digest) {
+            return Ok(());
+        }
+        let Keeping::Writing(ledger) = &self.ledger else { return Ok(()) };
+        if Spool::is_large(size) && self.incoming.is_none() {
+            self.incoming = Some(ledger.incoming()?);
+        }
+        let arrival = self.spool.begin(digest, size, self.incoming.as_deref()).map_err(|error| spool_error(&error))?;
+        self.arrival = Some(arrival);
+        self.end_blob()
+    }
+
+    fn blob(&mut self, bytes: &[u8]) -> Result<(), WorkError> {
+        if let Some(arrival) = &mut self.arrival {
+            arrival.write(bytes).map_err(|error| spool_error(&error))?;
+        }
+        self.end_blob()
+    }
+
+    fn begin(&mut self, run: &str, deploy: &DeployId, what: &str) -> Result<(), WorkError> {
+        let begin = Record::Begin {
+            format: crate::ledger::FORMAT,
+            charly: env!("CARGO_PKG_VERSION").to_owned(),
+            run: run.to_owned(),
+            deploy: deploy.clone(),
+            what: what.to_owned(),
+        };
+        Ok(self.writable()?.append(begin)?)
+    }
+
+    fn record(&mut self, deploy: &DeployId, record: Option<DeployRecord>) -> Result<(), WorkError> {
+        let record = match record {
+            Some(record) => Record::Deploy { id: deploy.clone(), record },
+            None => Record::DropDeploy(deploy.clone()),
+        };
+        Ok(self.writable()?.append(record)?)
+    }
+
+    fn converge(
+        &mut self,
+        apply: &Apply,
+        indices: &BTreeSet<u32>,
+        sink: &mut dyn FnMut(Event),
+        tally: &mut Tally,
+    ) -> Result<(), (u32, WorkError)> {
+        let tasks = self.assessment.tasks.iter().filter(|task| indices.contains(&task.index));
+        let tasks: Vec<_> = tasks.cloned().collect();
+        let Self { venue, ledger, spool, .. } = self;
+        let Keeping::Writing(ledger) = ledger else { return Ok(()) };
+        worker::converge(venue, ledger, apply, &tasks, spool, sink, tally)
+    }
+
+    fn steps_of(&mut self, deploy: &DeployId) -> Result<BTreeSet<StepKey>, WorkError> {
+        let book = self.book();
+        let known = book.steps.keys().filter(|key| key.deploy == *deploy).cloned();
+        let claimed = book.claims_of(deploy).into_keys().map(|Claim { candy, step, .. }| StepKey {
+            deploy: deploy.clone(),
+            candy,
+            step,
+        });
+        Ok(known.chain(claimed).collect())
+    }
+
+    fn preview(&mut self, steps: &[Release]) -> Result<Vec<StepDiff>, WorkError> {
+        Ok(worker::preview(self.book(), steps))
+    }
+
+    fn release(
+        &mut self,
+        steps: &[Release],
+        options: ReleaseOptions,
+        sink: &mut dyn FnMut(Event),
+        tally: &mut Tally,
+    ) -> Result<(), WorkError> {
+        let Self { venue, ledger, .. } = self;
+        let Keeping::Writing(ledger) = ledger else { return Ok(()) };
+        worker::release(venue, ledger, steps, options, sink, tally)
+    }
+
+    fn close(self: Box<Self>) -> Result<(), WorkError> {
+        let Self { ledger, spool, .. } = *self;
+        drop(spool);
+        match ledger {
+            Keeping::Reading(_) => Ok(()),
+            Keeping::Writing(ledger) => Ok(ledger.close()?),
+        }
+    }
+}
+
+impl Looked {
+    /// Returns the gates that what is due needs.
+    pub(crate) fn gates(&self) -> BTreeSet<Gate> {
+        let due = self.diffs.iter().filter(|diff| self.due.contains(&diff.index));
+        due.filter(|diff| diff.change != charly_ir::message::Change::Keep).filter_map(|diff| diff.gate).collect()
+    }
+
+    /// Takes what another side found, too.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.diffs.extend(other.diffs);
+        self.diffs.sort_by_key(|diff| diff.index);
+        self.due.extend(other.due);
+        self.not_undoable.extend(other.not_undoable);
+        self.need.manifests.extend(other.need.manifests);
+        for digest in other.need.blobs {
+            if !self.need.blobs.contains(&digest) {
+                self.need.blobs.push(digest);
+            }
+        }
+        self.warnings.extend(other.warnings);
+    }
+}
+
+fn spool_error(error: &std::io::Error) -> WorkError {
+    let problem = charly_ir::message::Problem::new("cannot take what the controller sends")
+        .because(error.to_string())
+        .hint("see that the venue has room left, then run the same command again");
+    WorkError::Program(Box::new(problem))
+}

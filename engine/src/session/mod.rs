@@ -1,0 +1,203 @@
+//! One conversation with a controller, from the first word to the last.
+//!
+//! The front engine runs as the login user and keeps the user's ledger. What root's ledger remembers is done by a second
+//! *hand*: the same code in the same process where the login user is root, else in an engine that `sudo` started, which the
+//! front speaks to in frames as a controller speaks to the front.
+
+mod apply;
+mod hand;
+mod hands;
+mod inspect;
+mod peer;
+mod remove;
+mod root;
+
+pub use peer::{Incoming, Peer, PipePeer};
+pub use root::serve_root;
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use charly_ir::facts::Facts;
+use charly_ir::frame::Frame;
+use charly_ir::message::{CandySummary, DeploySummary, Done, Event, Hello, PROTOCOL, Problem, Reply, Request, Verdict};
+
+use crate::ledger::{DeployId, DeployRecord, Holder, LedgerError, Probe};
+use crate::process::Cancel;
+use crate::tree::{Root, TreeError, Trust};
+use crate::venue::{Side, Venue};
+use crate::worker::WorkError;
+use hand::Hand;
+use hands::{Hands, Party};
+
+/// Makes the probe for the ledger of a side; tests inject faults with it.
+pub type MakeProbe = Box<dyn FnMut(Side) -> Option<Probe>>;
+
+/// Where an engine works, and for whom.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder that stands for `/`.
+    pub root: PathBuf,
+    /// The venue and the deploying user.
+    pub facts: Facts,
+    /// Whether to stop.
+    pub cancel: Cancel,
+}
+
+/// Returns the first word to a controller.
+pub fn hello(settings: &Settings) -> Hello {
+    let deploys = summaries(settings).unwrap_or_default();
+    let engine = env!("CARGO_PKG_VERSION").to_owned();
+    Hello { protocol: PROTOCOL, engine, facts: settings.facts.clone(), deploys }
+}
+
+/// Answers one request, and says the last word on it.
+pub fn serve(settings: &Settings, peer: &mut dyn Peer, probe: Option<MakeProbe>) {
+    let Some(frame) = peer.receive() else { return };
+    let mut session = Session { settings, peer, probe };
+    let done = match frame {
+        Frame::Message(Request::Apply(apply)) => session.apply(*apply),
+        Frame::Message(Request::Remove(remove)) => session.remove(&remove),
+        Frame::Message(Request::Check(request)) => session.check(&request),
+        Frame::Message(Request::Inspect(inspect)) => session.inspect(&inspect),
+        Frame::Message(Request::Fetch { path, wait_s }) => session.fetch(&path, wait_s),
+        _ => Done::verdict(Verdict::Invalid(Problem::new("the controller spoke out of turn"))),
+    };
+    peer.send(Reply::Done(done));
+}
+
+/// A conversation under way.
+struct Session<'a> {
+    settings: &'a Settings,
+    peer: &'a mut dyn Peer,
+    probe: Option<MakeProbe>,
+}
+
+impl Session<'_> {
+    /// Returns the deploy's name as ledgers write it.
+    fn deploy_id(&self, name: &str) -> Result<DeployId, WorkError> {
+        let id = DeployId { uid: self.settings.facts.user.uid, name: name.to_owned() };
+        id.to_string().parse().map_err(|_| WorkError::Plan(format!("`{name}` cannot name a deploy")))
+    }
+
+    fn event(&mut self, event: Event) {
+        self.peer.send(Reply::Event(event));
+    }
+
+    /// Opens the sides for reading.
+    fn reading(&self) -> Result<Hands, WorkError> {
+        let mut parties: Vec<(Side, Box<dyn Party>)> = Vec::new();
+        for side in [Side::User, Side::System] {
+            parties.push((side, Box::new(Hand::reading(venue(self.settings, side)?)?)));
+        }
+        Ok(Hands::new(parties))
+    }
+
+    /// Opens the sides for writing, root's only where it is concerned.
+    fn writing(&mut self, run: &str, deploy: &DeployId, system: bool) -> Result<Hands, WorkError> {
+        let since_s = now_s();
+        let holder = Holder {
+            pid: std::process::id(),
+            run: run.to_owned(),
+            deploy: deploy.name.clone(),
+            since_s,
+            step: String::new(),
+        };
+        let mut parties: Vec<(Side, Box<dyn Party>)> = Vec::new();
+        let probe = self.probe.as_mut().and_then(|probe| probe(Side::User));
+        parties.push((Side::User, Box::new(Hand::writing(venue(self.settings, Side::User)?, holder.clone(), probe)?)));
+        if system {
+            if self.may_write_system() {
+                let probe = self.probe.as_mut().and_then(|probe| probe(Side::System));
+                let venue = venue(self.settings, Side::System)?;
+                parties.push((Side::System, Box::new(Hand::writing(venue, holder, probe)?)));
+            } else {
+                parties.push((Side::System, Box::new(root::RootHand::start(self.settings, &holder)?)));
+            }
+        }
+        let mut hands = Hands::new(parties);
+        for interrupted in hands.each(|party| Ok::<_, WorkError>(party.interrupted()))?.into_iter().flatten() {
+            let what = format!("it was cut off while it ran `{}`; what it left is known", interrupted.what);
+            self.event(Event::Recovered { run: interrupted.run, deploy: interrupted.deploy.name, what });
+        }
+        Ok(hands)
+    }
+
+    /// Tells whether this process may keep root's ledger itself: it is root, or the root is not the machine's own.
+    fn may_write_system(&self) -> bool {
+        rustix::process::geteuid().is_root() || self.settings.root != std::path::Path::new("/")
+    }
+
+    /// Tells whether root's ledger knows of a deploy. What cannot be read is taken to.
+    fn system_knows(&self, deploy: &DeployId) -> bool {
+        let hand = venue(self.settings, Side::System).and_then(|venue| Ok(Hand::reading(venue)?));
+        hand.map_or(true, |mut hand| {
+            hand.book().deploys.contains_key(deploy) || !hand.steps_of(deploy).is_ok_and(|steps| steps.is_empty())
+        })
+    }
+}
+
+/// Returns one side of the venue.
+fn venue(settings: &Settings, side: Side) -> Result<Venue, WorkError> {
+    let me = rustix::process::geteuid().as_raw();
+    let trust = if me == 0 { Trust::Only(0) } else { Trust::Everybody };
+    let root = Root::open(&settings.root, trust).map_err(|source| TreeError::new("open", "/", source))?;
+    let user = &settings.facts.user;
+    let owner = match side {
+        Side::User => (user.uid, user.gid),
+        Side::System if me == 0 => (0, 0),
+        // A root that belongs to a user is owned by that user throughout.
+        Side::System => (me, rustix::process::getegid().as_raw()),
+    };
+    Ok(Venue { root, facts: settings.facts.clone(), side, owner, cancel: settings.cancel.clone() })
+}
+
+/// Returns what the ledgers know of the user's deploys.
+fn summaries(settings: &Settings) -> Result<Vec<DeploySummary>, WorkError> {
+    let mut found: Vec<DeploySummary> = Vec::new();
+    for side in [Side::User, Side::System] {
+        let hand = Hand::reading(venue(settings, side)?)?;
+        for (id, record) in &hand.book().deploys {
+            let known = found.iter().any(|summary| summary.name == id.name);
+            if id.uid == settings.facts.user.uid && !known {
+                found.push(summarize(id, record));
+            }
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+fn summarize(id: &DeployId, record: &DeployRecord) -> DeploySummary {
+    let candies = record.candies.iter().map(|candy| CandySummary {
+        name: candy.name.clone(),
+        version: candy.version.clone(),
+        requires: candy.requires.clone(),
+        steps: u32::try_from(candy.steps.len()).unwrap_or(u32::MAX),
+    });
+    DeploySummary {
+        name: id.name.clone(),
+        layers: record.layers.clone(),
+        candies: candies.collect(),
+        state: record.state,
+        updated_s: record.updated_s,
+    }
+}
+
+/// Returns how a request ends that stopped before anything was touched.
+fn untouched(error: &WorkError) -> Done {
+    let problem = error.problem();
+    Done::verdict(match error {
+        WorkError::Plan(_) => Verdict::Invalid(problem),
+        WorkError::Conflict { .. } => Verdict::Refused(problem),
+        WorkError::Ledger(LedgerError::Lock(_)) => {
+            Verdict::Refused(problem.hint("wait for that run to end, then run the same command again"))
+        }
+        WorkError::Cancelled => Verdict::Cancelled,
+        WorkError::Tree(_) | WorkError::Ledger(_) | WorkError::Program(_) => Verdict::Failed(problem),
+    })
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,152 @@
+//! Takes candies, or all of a deploy, away. No recipe is needed: the ledger knows.
+
+use std::collections::BTreeSet;
+
+use charly_ir::frame::Frame;
+use charly_ir::message::{DeployState, Diff, Done, Event, Mode, Problem, Remove, Reply, Request, Verdict};
+
+use super::apply::{by_side, ended, in_order_of_undoing};
+use super::{Session, untouched};
+use crate::ledger::{DeployId, DeployRecord};
+use crate::worker::{ReleaseOptions, Tally, WorkError, pending_problem};
+
+impl Session<'_> {
+    pub(super) fn remove(&mut self, remove: &Remove) -> Done {
+        self.try_remove(remove).unwrap_or_else(|done| *done)
+    }
+
+    fn try_remove(&mut self, remove: &Remove) -> Result<Done, Box<Done>> {
+        let stop = |error: WorkError| Box::new(untouched(&error));
+        let deploy = self.deploy_id(&remove.deploy).map_err(stop)?;
+        let mut hands = self.reading().map_err(stop)?;
+        let known = hands.deploy(&deploy).map_err(stop)?;
+        let steps = hands.steps_of(&deploy).map_err(stop)?;
+        if known.is_none() && steps.is_empty() {
+            return Err(self.unknown(&deploy));
+        }
+        if remove.mode != Mode::DryRun {
+            let system = self.system_knows(&deploy);
+            hands = self.writing(&remove.run, &deploy, system).map_err(stop)?;
+        }
+        // Once more: what was read before the lock was had may have changed.
+        let old = hands.deploy(&deploy).map_err(stop)?;
+        let stays = match &old {
+            Some(old) if !remove.layers.is_empty() => {
+                Some(without(old, &remove.layers, &remove.deploy)?).filter(|stays| !stays.layers.is_empty())
+            }
+            _ => None,
+        };
+        let mut steps = hands.steps_of(&deploy).map_err(stop)?;
+        if let Some(stays) = &stays {
+            steps.retain(|(_, key)| !stays.candies.iter().any(|candy| candy.name == key.candy));
+        }
+        let releases = in_order_of_undoing(steps, old.as_ref(), 0);
+        let mut diffs = Vec::new();
+        for (side, run) in by_side(&releases) {
+            if let Some(party) = hands.of(side) {
+                diffs.extend(party.preview(&run).map_err(stop)?);
+            }
+        }
+        self.peer.send(Reply::Diff(Diff { steps: diffs, ..Diff::default() }));
+        match remove.mode {
+            Mode::DryRun => return Ok(Done::verdict(Verdict::Ok)),
+            Mode::Go { .. } => {}
+            Mode::Ask => match self.peer.receive() {
+                Some(Frame::Message(Request::Proceed { .. })) => {}
+                _ => {
+                    hands.close().map_err(stop)?;
+                    return Ok(Done::verdict(Verdict::Cancelled));
+                }
+            },
+        }
+        let mut tally = Tally::default();
+        let result = self.take_away(&mut hands, remove, &deploy, &releases, old, stays, &mut tally);
+        let verdict = match result {
+            Err(error @ WorkError::Ledger(_)) => return Ok(ended(Verdict::Failed(error.problem()), tally, 0)),
+            Err(WorkError::Cancelled) => Verdict::Cancelled,
+            Err(error) => Verdict::Failed(error.problem()),
+            Ok(()) if tally.pending.is_empty() => Verdict::Ok,
+            Ok(()) => Verdict::Failed(pending_problem(&remove.deploy, &tally.pending)),
+        };
+        Ok(match hands.close() {
+            Ok(()) => ended(verdict, tally, 0),
+            Err(error) => ended(Verdict::Failed(error.problem()), tally, 0),
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one run's whole state, used nowhere else")]
+    fn take_away(
+        &mut self,
+        hands: &mut super::hands::Hands,
+        remove: &Remove,
+        deploy: &DeployId,
+        releases: &[(crate::venue::Side, crate::worker::Release)],
+        old: Option<DeployRecord>,
+        stays: Option<DeployRecord>,
+        tally: &mut Tally,
+    ) -> Result<(), WorkError> {
+        let under_way = old.map(|old| DeployRecord { state: DeployState::UndoPending, ..old });
+        hands.each(|party| {
+            party.begin(&remove.run, deploy, "remove")?;
+            under_way.clone().map_or(Ok(()), |record| party.record(deploy, Some(record)))
+        })?;
+        self.event(Event::RunStarted { steps: u32::try_from(releases.len()).unwrap_or(u32::MAX) });
+        let options = ReleaseOptions {
+            keep_repo_changes: remove.keep_repo_changes,
+            keep_services: remove.keep_services,
+            purge: remove.purge,
+        };
+        for (side, run) in by_side(releases) {
+            let Some(party) = hands.of(side) else { continue };
+            let peer = &mut self.peer;
+            party.release(&run, options, &mut |event| peer.send(Reply::Event(event)), tally)?;
+        }
+        if tally.pending.is_empty() {
+            hands.each(|party| party.record(deploy, stays.clone()))?;
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, deploy: &DeployId) -> Box<Done> {
+        let known = super::summaries(self.settings).unwrap_or_default();
+        let names: Vec<_> = known.iter().map(|summary| format!("`{}`", summary.name)).collect();
+        let problem = Problem::new(format!("this venue holds no deploy `{}`", deploy.name));
+        let problem = match names.as_slice() {
+            [] => problem.hint("it holds none at all for this user"),
+            names => problem.hint(format!("it holds {}", names.join(", "))),
+        };
+        Box::new(Done::verdict(Verdict::Invalid(problem)))
+    }
+}
+
+/// Returns what a deploy is without some layers, and without the candies that only they needed.
+fn without(old: &DeployRecord, layers: &[String], deploy: &str) -> Result<DeployRecord, Box<Done>> {
+    let invalid = |problem| Box::new(Done::verdict(Verdict::Invalid(problem)));
+    for name in layers {
+        let is_layer = old.layers.iter().any(|layer| layer.candy == *name || layer.reference == *name);
+        let users: Vec<_> = old.candies.iter().filter(|candy| candy.requires.contains(name)).collect();
+        let leaving = |candy: &str| layers.iter().any(|name| name == candy);
+        if let Some(user) = users.iter().find(|candy| !leaving(&candy.name)) {
+            let problem = Problem::new(format!("`{name}` is required by `{}`, which stays", user.name))
+                .hint(format!("take `{}` away, too: `charly bundle del {deploy} {} {name}`", user.name, user.name));
+            return Err(Box::new(Done::verdict(Verdict::Refused(problem))));
+        }
+        if !is_layer {
+            let held: Vec<_> = old.layers.iter().map(|layer| format!("`{}`", layer.candy)).collect();
+            let problem = Problem::new(format!("`{deploy}` holds no layer `{name}`"));
+            return Err(invalid(problem.hint(format!("it holds {}", held.join(", ")))));
+        }
+    }
+    let mut stays = old.clone();
+    stays.layers.retain(|layer| !layers.contains(&layer.candy) && !layers.contains(&layer.reference));
+    let mut needed: BTreeSet<String> = stays.layers.iter().map(|layer| layer.candy.clone()).collect();
+    // Dependencies come first, so one pass from the end finds all that is needed.
+    for candy in stays.candies.iter().rev() {
+        if needed.contains(&candy.name) {
+            needed.extend(candy.requires.iter().cloned());
+        }
+    }
+    stays.candies.retain(|candy| needed.contains(&candy.name));
+    stays.state = DeployState::Complete;
+    Ok(stays)
+}

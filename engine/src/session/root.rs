@@ -1,0 +1,457 @@
+//! Root's side, when the front engine is not root: a second engine below `sudo`, called over two pipes.
+//!
+//! It is the same program in another mode. A call names what [`Party`] does; events may come before its answer. The second
+//! engine ends when its pipe does, whatever became of the front: it never waits for anybody.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use charly_ir::Digest;
+use charly_ir::frame::{self, Frame, MAGIC};
+use charly_ir::message::{Apply, Event, Kept, Manifest, Problem, StepDiff};
+use serde::{Deserialize, Serialize};
+
+use super::hand::{Hand, Looked};
+use super::hands::Party;
+use super::{Settings, venue};
+use crate::ledger::{DeployId, DeployRecord, Holder, Interrupted, LedgerError, StepKey};
+use crate::process::Cancel;
+use crate::venue::Side;
+use crate::worker::{Release, ReleaseOptions, Tally, WorkError};
+
+/// What the front asks of root's engine.
+#[derive(Debug, Serialize, Deserialize)]
+enum Call {
+    Open {
+        facts: Box<charly_ir::facts::Facts>,
+        holder: Holder,
+    },
+    Interrupted,
+    Deploy(DeployId),
+    StepsOf(DeployId),
+    Look {
+        deploy: DeployId,
+        apply: Box<Apply>,
+    },
+    Supply(Manifest),
+    BeginBlob {
+        digest: Digest,
+        size: u64,
+    },
+    Begin {
+        run: String,
+        deploy: DeployId,
+        what: String,
+    },
+    Record {
+        deploy: DeployId,
+        record: Option<DeployRecord>,
+    },
+    Preview(Vec<Release>),
+    Converge(BTreeSet<u32>),
+    Release {
+        steps: Vec<Release>,
+        options: ReleaseOptions,
+    },
+    Close,
+    /// Answered by nothing: what is under way ends at its next step boundary, or at once the second time.
+    Cancel,
+}
+
+/// What root's engine says.
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Event(Event),
+    Done,
+    Interrupted(Option<Interrupted>),
+    Deploy(Option<DeployRecord>),
+    Steps(BTreeSet<StepKey>),
+    Looked(Looked),
+    Preview(Vec<StepDiff>),
+    Worked(Work),
+    Failed(Failure),
+}
+
+/// What a stretch of work came to, and how it ended.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Work {
+    changed: u32,
+    removed: u32,
+    kept: Vec<Kept>,
+    pending: Vec<Problem>,
+    failed: Option<(u32, Failure)>,
+}
+
+/// An error, as it crosses the pipe.
+#[derive(Debug, Serialize, Deserialize)]
+enum Failure {
+    Program(Problem),
+    Plan(String),
+    Conflict { what: String, subject: String, owner: String },
+    Lock(Problem),
+    Cancelled,
+}
+
+/// Root's side, called over two pipes.
+pub(super) struct RootHand {
+    child: Child,
+    writer: Option<BufWriter<ChildStdin>>,
+    reader: BufReader<ChildStdout>,
+    cancel: Cancel,
+}
+
+impl RootHand {
+    /// Starts root's engine by `sudo`, which asks nothing: whoever is to be asked was asked before.
+    pub(super) fn start(settings: &Settings, holder: &Holder) -> Result<Self, WorkError> {
+        let program = std::env::current_exe().map_err(|error| sudo_failed(&error.to_string()))?;
+        let mut command = Command::new("sudo");
+        command.args(["-n", "--"]).arg(program).arg("root").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| sudo_failed(&error.to_string()))?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let (writer, reader) = pipes.ok_or_else(|| sudo_failed("it has no pipes"))?;
+        let (writer, mut reader) = (BufWriter::new(writer), BufReader::new(reader));
+        let mut magic = [0; MAGIC.len()];
+        if reader.read_exact(&mut magic).is_err() || magic != MAGIC {
+            let mut words = String::new();
+            if let Some(stderr) = child.stderr.take() {
+                let _ = stderr.take(4096).read_to_string(&mut words);
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(sudo_failed(words.trim()));
+        }
+        let cancel = settings.cancel.clone();
+        let mut hand = Self { child, writer: Some(writer), reader, cancel };
+        let (facts, holder) = (Box::new(settings.facts.clone()), holder.clone());
+        hand.done(&Call::Open { facts, holder })?;
+        Ok(hand)
+    }
+
+    fn call(&mut self, call: &Call, sink: &mut dyn FnMut(Event)) -> Result<Answer, WorkError> {
+        self.say(call)?;
+        self.answer(sink)
+    }
+
+    fn say(&mut self, call: &Call) -> Result<(), WorkError> {
+        let writer = self.writer.as_mut().ok_or_else(|| gone(&io::ErrorKind::BrokenPipe.into()))?;
+        frame::write_message(writer, call).and_then(|()| writer.flush()).map_err(|error| gone(&error))
+    }
+
+    fn answer(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Answer, WorkError> {
+        let mut told = 0;
+        loop {
+            if self.cancel.is_requested() && told == 0 || self.cancel.is_hard() && told == 1 {
+                told += 1;
+                self.say(&Call::Cancel)?;
+            }
+            if self.reader.buffer().is_empty() && !self.is_readable()? {
+                continue;
+            }
+            match frame::read::<Answer>(&mut self.reader) {
+                Ok(Some(Frame::Message(Answer::Event(event)))) => sink(event),
+                Ok(Some(Frame::Message(Answer::Failed(failure)))) => return Err(failure.into()),
+                Ok(Some(Frame::Message(answer))) => return Ok(answer),
+                Ok(_) => return Err(gone(&io::ErrorKind::UnexpectedEof.into())),
+                Err(error) => return Err(gone(&io::Error::other(error))),
+            }
+        }
+    }
+
+    /// Waits for something to read, not so long that a cancel would go unnoticed.
+    fn is_readable(&self) -> Result<bool, WorkError> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(self.reader.get_ref(), PollFlags::IN)];
+        let lag = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        match poll(&mut fds, Some(&lag)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(errno) => Err(gone(&errno.into())),
+        }
+    }
+
+    fn done(&mut self, call: &Call) -> Result<(), WorkError> {
+        match self.call(call, &mut |_| {})? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn work(
+        &mut self,
+        call: &Call,
+        sink: &mut dyn FnMut(Event),
+        tally: &mut Tally,
+    ) -> Result<Option<(u32, WorkError)>, WorkError> {
+        match self.call(call, sink)? {
+            Answer::Worked(work) => {
+                let Work { changed, removed, kept, pending, failed } = work;
+                tally.changed += changed;
+                tally.removed += removed;
+                tally.kept.extend(kept);
+                tally.pending.extend(pending);
+                Ok(failed.map(|(index, failure)| (index, failure.into())))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl Party for RootHand {
+    fn interrupted(&mut self) -> Option<Interrupted> {
+        match self.call(&Call::Interrupted, &mut |_| {}) {
+            Ok(Answer::Interrupted(interrupted)) => interrupted,
+            _ => None,
+        }
+    }
+
+    fn deploy(&mut self, deploy: &DeployId) -> Result<Option<DeployRecord>, WorkError> {
+        match self.call(&Call::Deploy(deploy.clone()), &mut |_| {})? {
+            Answer::Deploy(record) => Ok(record),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn steps_of(&mut self, deploy: &DeployId) -> Result<BTreeSet<StepKey>, WorkError> {
+        match self.call(&Call::StepsOf(deploy.clone()), &mut |_| {})? {
+            Answer::Steps(steps) => Ok(steps),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn look(&mut self, deploy: &DeployId, apply: &Apply) -> Result<Looked, WorkError> {
+        let call = Call::Look { deploy: deploy.clone(), apply: Box::new(apply.clone()) };
+        match self.call(&call, &mut |_| {})? {
+            Answer::Looked(looked) => Ok(looked),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn supply(&mut self, manifest: &Manifest) -> Result<(), WorkError> {
+        self.done(&Call::Supply(manifest.clone()))
+    }
+
+    fn begin_blob(&mut self, digest: Digest, size: u64) -> Result<(), WorkError> {
+        self.done(&Call::BeginBlob { digest, size })
+    }
+
+    fn blob(&mut self, bytes: &[u8]) -> Result<(), WorkError> {
+        // Not answered one by one: what fails is told by the next call.
+        let writer = self.writer.as_mut().ok_or_else(|| gone(&io::ErrorKind::BrokenPipe.into()))?;
+        frame::write_chunk(writer, bytes).map_err(|error| gone(&error))
+    }
+
+    fn begin(&mut self, run: &str, deploy: &DeployId, what: &str) -> Result<(), WorkError> {
+        self.done(&Call::Begin { run: run.to_owned(), deploy: deploy.clone(), what: what.to_owned() })
+    }
+
+    fn record(&mut self, deploy: &DeployId, record: Option<DeployRecord>) -> Result<(), WorkError> {
+        self.done(&Call::Record { deploy: deploy.clone(), record })
+    }
+
+    fn preview(&mut self, steps: &[Release]) -> Result<Vec<StepDiff>, WorkError> {
+        match self.call(&Call::Preview(steps.to_vec()), &mut |_| {})? {
+            Answer::Preview(diffs) => Ok(diffs),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn converge(
+        &mut self,
+        _apply: &Apply,
+        indices: &BTreeSet<u32>,
+        sink: &mut dyn FnMut(Event),
+        tally: &mut Tally,
+    ) -> Result<(), (u32, WorkError)> {
+        let first = indices.first().copied().unwrap_or_default();
+        match self.work(&Call::Converge(indices.clone()), sink, tally) {
+            Ok(None) => Ok(()),
+            Ok(Some(failed)) => Err(failed),
+            Err(error) => Err((first, error)),
+        }
+    }
+
+    fn release(
+        &mut self,
+        steps: &[Release],
+        options: ReleaseOptions,
+        sink: &mut dyn FnMut(Event),
+        tally: &mut Tally,
+    ) -> Result<(), WorkError> {
+        match self.work(&Call::Release { steps: steps.to_vec(), options }, sink, tally)? {
+            None => Ok(()),
+            Some((_, error)) => Err(error),
+        }
+    }
+
+    fn close(mut self: Box<Self>) -> Result<(), WorkError> {
+        self.done(&Call::Close)
+    }
+}
+
+impl Drop for RootHand {
+    fn drop(&mut self) {
+        // The end of its pipe ends it; it is waited for so that the next run does not find its lock held.
+        drop(self.writer.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Keeps root's ledger for a front engine, until the pipe ends.
+pub fn serve_root(reader: impl Read + Send + 'static, mut writer: impl Write) -> io::Result<()> {
+    writer.write_all(&MAGIC)?;
+    writer.flush()?;
+    let cancel = Cancel::default();
+    let (sender, calls) = std::sync::mpsc::sync_channel::<Frame<Call>>(16);
+    let listener = cancel.clone();
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(reader);
+        while let Ok(Some(frame)) = frame::read::<Call>(&mut reader) {
+            if let Frame::Message(Call::Cancel) = frame {
+                listener.escalate();
+            } else if sender.send(frame).is_err() {
+                return;
+            }
+        }
+        listener.escalate();
+    });
+    let mut keeper = Keeper { hand: None, apply: None, cancel, failed: None };
+    while let Ok(frame) = calls.recv() {
+        let call = match frame {
+            Frame::Message(call) => call,
+            Frame::Chunk(bytes) => {
+                if let Some(hand) = &mut keeper.hand
+                    && let Err(error) = hand.blob(&bytes)
+                {
+                    keeper.failed = Some(error);
+                }
+                continue;
+            }
+        };
+        let closing = matches!(call, Call::Close);
+        let mut broken = Ok(());
+        let mut sink =
+            |event| broken = frame::write_message(&mut writer, &Answer::Event(event)).and_then(|()| writer.flush());
+        let answer = keeper.answer(call, &mut sink);
+        broken?;
+        frame::write_message(&mut writer, &answer)?;
+        writer.flush()?;
+        if closing {
+            break;
+        }
+    }
+    Ok(())
+}
+
+struct Keeper {
+    hand: Option<Hand>,
+    apply: Option<Apply>,
+    cancel: Cancel,
+    failed: Option<WorkError>,
+}
+
+impl Keeper {
+    fn answer(&mut self, call: Call, sink: &mut dyn FnMut(Event)) -> Answer {
+        if let Some(error) = self.failed.take() {
+            return Answer::Failed(error.into());
+        }
+        self.carry_out(call, sink).unwrap_or_else(|error| Answer::Failed(error.into()))
+    }
+
+    fn carry_out(&mut self, call: Call, sink: &mut dyn FnMut(Event)) -> Result<Answer, WorkError> {
+        if let Call::Open { facts, holder } = call {
+            let settings = Settings { root: "/".into(), facts: *facts, cancel: self.cancel.clone() };
+            self.hand = Some(Hand::writing(venue(&settings, Side::System)?, holder, None)?);
+            return Ok(Answer::Done);
+        }
+        if let Call::Close = call {
+            return match self.hand.take() {
+                Some(hand) => Box::new(hand).close().map(|()| Answer::Done),
+                None => Ok(Answer::Done),
+            };
+        }
+        let hand = self.hand.as_mut().ok_or_else(|| WorkError::Plan("the ledger was not opened".to_owned()))?;
+        Ok(match call {
+            Call::Open { .. } | Call::Close | Call::Cancel => Answer::Done,
+            Call::Interrupted => Answer::Interrupted(hand.interrupted()),
+            Call::Deploy(id) => Answer::Deploy(hand.deploy(&id)?),
+            Call::StepsOf(id) => Answer::Steps(hand.steps_of(&id)?),
+            Call::Look { deploy, apply } => {
+                let looked = hand.look(&deploy, &apply)?;
+                self.apply = Some(*apply);
+                Answer::Looked(looked)
+            }
+            Call::Supply(manifest) => {
+                hand.supply(&manifest)?;
+                Answer::Done
+            }
+            Call::BeginBlob { digest, size } => hand.begin_blob(digest, size).map(|()| Answer::Done)?,
+            Call::Begin { run, deploy, what } => hand.begin(&run, &deploy, &what).map(|()| Answer::Done)?,
+            Call::Record { deploy, record } => hand.record(&deploy, record).map(|()| Answer::Done)?,
+            Call::Preview(steps) => Answer::Preview(hand.preview(&steps)?),
+            Call::Converge(indices) => {
+                let mut tally = Tally::default();
+                let apply = self.apply.as_ref().ok_or_else(|| WorkError::Plan("no plan was sent".to_owned()))?;
+                let result = hand.converge(apply, &indices, sink, &mut tally);
+                Answer::Worked(Work::new(tally, result.err()))
+            }
+            Call::Release { steps, options } => {
+                let mut tally = Tally::default();
+                let result = hand.release(&steps, options, sink, &mut tally);
+                Answer::Worked(Work::new(tally, result.err().map(|error| (0, error))))
+            }
+        })
+    }
+}
+
+impl Work {
+    fn new(tally: Tally, failed: Option<(u32, WorkError)>) -> Self {
+        let Tally { changed, removed, kept, pending } = tally;
+        let failed = failed.map(|(index, error)| (index, error.into()));
+        Self { changed, removed, kept, pending, failed }
+    }
+}
+
+impl From<WorkError> for Failure {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::Plan(why) => Self::Plan(why),
+            WorkError::Conflict { what, subject, owner } => Self::Conflict { what, subject, owner },
+            WorkError::Cancelled => Self::Cancelled,
+            WorkError::Ledger(LedgerError::Lock(_)) => Self::Lock(error.problem()),
+            other => Self::Program(other.problem()),
+        }
+    }
+}
+
+impl From<Failure> for WorkError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Program(problem) | Failure::Lock(problem) => Self::Program(Box::new(problem)),
+            Failure::Plan(why) => Self::Plan(why),
+            Failure::Conflict { what, subject, owner } => Self::Conflict { what, subject, owner },
+            Failure::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+fn gone(error: &io::Error) -> WorkError {
+    let problem = Problem::new("root's engine is gone")
+        .because(error.to_string())
+        .hint("what it did is in its ledger; the same command goes on from there");
+    WorkError::Program(Box::new(problem))
+}
+
+fn unexpected(answer: &Answer) -> WorkError {
+    WorkError::Plan(format!("root's engine answered something else: {answer:?}").chars().take(200).collect())
+}
+
+fn sudo_failed(words: &str) -> WorkError {
+    let mut problem = Problem::new("cannot become root on the venue");
+    if !words.is_empty() {
+        problem = problem.because(format!("sudo: {words}"));
+    }
+    let hint = "the plan has steps that only root may carry out; let this user use sudo, or deploy as root";
+    WorkError::Program(Box::new(problem.hint(hint)))
+}

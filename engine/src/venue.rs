@@ -1,0 +1,59 @@
+//! Where an engine works, and for whom.
+
+use charly_ir::Text;
+use charly_ir::facts::Facts;
+use charly_ir::text::Tokens;
+
+use crate::process::Cancel;
+use crate::tree::Root;
+
+/// Where an engine works, and for whom.
+#[derive(Debug)]
+pub(crate) struct Venue {
+    /// The folder that stands for `/`.
+    pub root: Root,
+    /// What is known of it. The user in it is the deploying user, on both sides.
+    pub facts: Facts,
+    /// Which of the two ledgers this process keeps.
+    pub side: Side,
+    /// Who owns what is placed: user and group.
+    pub owner: (u32, u32),
+    /// Whether to stop.
+    pub cancel: Cancel,
+}
+
+/// One of the two ledgers of a venue, and the steps it remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// What the deploying user owns, in the user's home.
+    User,
+    /// What makes root act.
+    System,
+}
+
+impl Venue {
+    /// Returns what tokens stand for here.
+    pub(crate) fn tokens(&self) -> Tokens {
+        let user = &self.facts.user;
+        let home = user.home.trim_end_matches('/').to_owned();
+        Tokens { home, user: user.name.clone(), uid: user.uid, gid: user.gid }
+    }
+
+    /// Resolves a text's tokens.
+    pub(crate) fn resolve(&self, text: &Text) -> String {
+        text.resolve(&self.tokens())
+    }
+
+    /// Returns the deploying user's home folder, without a trailing slash.
+    pub(crate) fn home(&self) -> &str {
+        self.facts.user.home.trim_end_matches('/')
+    }
+
+    /// Returns the folder of this side's ledger, as the venue sees it.
+    pub(crate) fn ledger_path(&self) -> String {
+        match self.side {
+            Side::User => format!("{}/.config/opencharly/installed", self.home()),
+            Side::System => "/var/lib/opencharly/installed".to_owned(),
+        }
+    }
+}
