@@ -13,7 +13,8 @@ fn main() -> io::Result<()> {
     let mut table = String::from("&[\n");
     for file in files {
         let name = file.strip_prefix(&root).map_err(io::Error::other)?.to_string_lossy().into_owned();
-        writeln!(table, "    ({name:?}, include_bytes!({:?})),", file.display().to_string()).map_err(io::Error::other)?;
+        writeln!(table, "    ({name:?}, include_bytes!({:?})),", file.display().to_string())
+            .map_err(io::Error::other)?;
     }
     table.push(']');
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);

@@ -1,5 +1,6 @@
 //! What is wrong with a document, where, and what to do about it.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
@@ -138,6 +139,12 @@ impl Diagnostics {
         }
     }
 
+    /// Drops findings that are there already.
+    pub(crate) fn dedup(&mut self) {
+        let mut seen = HashSet::new();
+        self.0.retain(|finding| seen.insert(finding.to_string()));
+    }
+
     pub(crate) fn push(&mut self, finding: Diagnostic) {
         self.0.push(finding);
     }
@@ -205,6 +212,8 @@ impl fmt::Display for Diagnostic {
         f.write_str(&self.message)
     }
 }
+
+impl std::error::Error for Diagnostic {}
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

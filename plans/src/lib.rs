@@ -2,9 +2,14 @@
 
 pub mod compile;
 pub mod diagnostic;
-pub mod source;
 pub mod load;
 mod read;
 pub mod resolve;
 pub mod schema;
+pub mod source;
+mod template;
+mod validate;
 mod yaml;
+
+pub use template::candy_template;
+pub use validate::{validate_documents, validate_text};

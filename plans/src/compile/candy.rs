@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use charly_ir::facts::Facts;
-use charly_ir::plan::{Action, CandyPlan, Command, Gate, Phase, Scope, Step};
 use charly_ir::plan::Venue as StepVenue;
+use charly_ir::plan::{Action, CandyPlan, Command, Gate, Phase, Scope, Step};
 use charly_ir::{Digest, Text};
 
 use super::distro::Names;
@@ -244,7 +244,14 @@ impl Context<'_> {
         };
         if let Some(body) = &hook.post_enable {
             let action = Action::Op(charly_ir::plan::Op::Command(command(self, body)));
-            self.add("hook:post-enable", "run the hook after services are enabled", scope.clone(), gate, Phase::Finish, action);
+            self.add(
+                "hook:post-enable",
+                "run the hook after services are enabled",
+                scope.clone(),
+                gate,
+                Phase::Finish,
+                action,
+            );
         }
         if let Some(body) = &hook.pre_remove {
             let action = Action::RemovalHook(command(self, body));

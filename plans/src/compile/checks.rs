@@ -27,7 +27,6 @@ pub(super) fn compile(cx: &mut Context<'_>) -> Vec<Check> {
             continue;
         }
         let (id, assertion, timing) = match &step.kind {
-            StepKind::Run(_) => continue,
             StepKind::Check(check) => {
                 let id = format!("{}:{}", check.verb.value, slug(&check.subject_text()));
                 let Some(assertion) = assertion(cx, check) else { continue };
@@ -39,7 +38,7 @@ pub(super) fn compile(cx: &mut Context<'_>) -> Vec<Check> {
                 let id = format!("agent-check:{}", slug(&step.title));
                 (id, Assertion::Carried { verb: "agent-check".to_owned(), reason, fields }, None)
             }
-            StepKind::Carried { .. } => continue,
+            StepKind::Run(_) | StepKind::Carried { .. } => continue,
         };
         let id = step.common.id.as_ref().map_or(id, |id| id.value.clone());
         let retry = timing.and_then(|fields| {
@@ -52,7 +51,9 @@ pub(super) fn compile(cx: &mut Context<'_>) -> Vec<Check> {
             title: step.title.trim().to_owned(),
             contexts: contexts(step),
             retry,
-            timeout_s: timing.and_then(|fields| fields.timeout.as_ref()).map_or(TIMEOUT_S, |timeout| timeout.as_seconds()),
+            timeout_s: timing
+                .and_then(|fields| fields.timeout.as_ref())
+                .map_or(TIMEOUT_S, |timeout| timeout.as_seconds()),
             assertion,
         });
     }
@@ -85,7 +86,10 @@ fn assertion(cx: &mut Context<'_>, check: &CheckSpec) -> Option<Assertion> {
             exists: fields.exists,
             mode: fields.mode.as_ref().map(|mode| mode.0),
             owner: fields.owner.as_ref().map(|owner| owner.value.clone()),
-            filetype: filetype(cx, fields.filetype.as_ref())?,
+            filetype: match &fields.filetype {
+                Some(kind) => Some(filetype(cx, kind)?),
+                None => None,
+            },
             contains: matchers(cx, &fields.contains),
             sha256: fields.sha256.as_ref().map(|sha256| sha256.0.to_string()),
         },
@@ -110,7 +114,10 @@ fn assertion(cx: &mut Context<'_>, check: &CheckSpec) -> Option<Assertion> {
             let (protocol, number) = text.split_once(':').unwrap_or(("", &text));
             let protocol = fields.protocol.as_ref().map_or(protocol, |protocol| protocol.as_str());
             let Ok(port) = number.parse() else {
-                cx.error(subject.span, Problem::new(format!("`{text}` is not a port"), "write a number, or as in `udp:53`"));
+                cx.error(
+                    subject.span,
+                    Problem::new(format!("`{text}` is not a port"), "write a number, or as in `udp:53`"),
+                );
                 return None;
             };
             let protocol = if protocol == "udp" { Protocol::Udp } else { Protocol::Tcp };
@@ -119,7 +126,8 @@ fn assertion(cx: &mut Context<'_>, check: &CheckSpec) -> Option<Assertion> {
         "process" => Assertion::Process { name: text, running: fields.running },
         "http" => {
             if !text.starts_with("http://") && !text.starts_with("https://") {
-                let problem = Problem::new(format!("`{text}` is not an address"), "begin it with `http://` or `https://`");
+                let problem =
+                    Problem::new(format!("`{text}` is not an address"), "begin it with `http://` or `https://`");
                 cx.error(subject.span, problem);
                 return None;
             }
@@ -166,7 +174,10 @@ fn assertion(cx: &mut Context<'_>, check: &CheckSpec) -> Option<Assertion> {
             all.extend(matchers(cx, &fields.value));
             for (matcher, span) in fields.matches.iter() {
                 // Bare text under `matches` is an expression.
-                let (Matcher::Contains(text) | Matcher::Equals(text) | Matcher::NotContains(text) | Matcher::Matches(text)) = matcher;
+                let (Matcher::Contains(text)
+                | Matcher::Equals(text)
+                | Matcher::NotContains(text)
+                | Matcher::Matches(text)) = matcher;
                 all.extend(expression(cx, text, span));
             }
             Assertion::Matching { value: Text::new(text), matches: all }
@@ -206,15 +217,13 @@ fn path(cx: &mut Context<'_>, text: &str, subject: &Spanned<String>) -> Option<T
     }
 }
 
-fn filetype(cx: &mut Context<'_>, filetype: Option<&Spanned<String>>) -> Option<Option<String>> {
+fn filetype(cx: &mut Context<'_>, kind: &Spanned<String>) -> Option<String> {
     const KINDS: [&str; 7] = ["file", "directory", "symlink", "socket", "fifo", "block", "char"];
-    match filetype {
-        Some(kind) if !KINDS.contains(&kind.as_str()) => {
-            cx.error(kind.span, crate::read::unknown_word(kind, &KINDS));
-            None
-        }
-        kind => Some(kind.map(|kind| kind.value.clone())),
+    if !KINDS.contains(&kind.as_str()) {
+        cx.error(kind.span, crate::read::unknown_word(kind, &KINDS));
+        return None;
     }
+    Some(kind.value.clone())
 }
 
 fn matchers(cx: &mut Context<'_>, matchers: &Matchers) -> Vec<IrMatcher> {

@@ -89,7 +89,9 @@ mod tests {
         let selectors = ["deb", "debian", "ubuntu", "linuxmint", "linuxmint-22", "linuxmint-22.1"];
         let ranks: Vec<_> = selectors.iter().map(|selector| mint.rank(selector)).collect();
         assert_eq!(ranks, (0..6).map(Some).collect::<Vec<_>>());
-        for (selector, want) in [("debian,ubuntu", Some(2)), ("fedora, deb", Some(0)), ("ubuntu-24.04", None), ("rpm", None)] {
+        for (selector, want) in
+            [("debian,ubuntu", Some(2)), ("fedora, deb", Some(0)), ("ubuntu-24.04", None), ("rpm", None)]
+        {
             assert_eq!(mint.rank(selector), want, "{selector}");
         }
         let arch = names("ID=arch\n", PackageManager::Pacman);

@@ -49,13 +49,12 @@ impl<'a> Variables<'a> {
             };
             let end = start + length + 1;
             let name = &text[start + 2..end - 1];
-            match self.0.get(name) {
-                Some(value) => out.push_str(value),
-                None => {
-                    let hint = suggestion(name, self.0.keys().copied())
-                        .unwrap_or_else(|| "declare it under the candy's `var`".to_owned());
-                    return Err((start..end, Problem::new(format!("nothing says what `${{{name}}}` is"), hint)));
-                }
+            if let Some(value) = self.0.get(name) {
+                out.push_str(value);
+            } else {
+                let hint = suggestion(name, self.0.keys().copied())
+                    .unwrap_or_else(|| "declare it under the candy's `var`".to_owned());
+                return Err((start..end, Problem::new(format!("nothing says what `${{{name}}}` is"), hint)));
             }
             at = end;
         }

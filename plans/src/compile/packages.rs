@@ -121,7 +121,8 @@ fn refuse_distro(cx: &mut Context<'_>) {
     let facts = cx.venue.facts;
     let named: BTreeSet<_> = cx.candy.distro.iter().flat_map(|(names, _)| names.split(',')).map(str::trim).collect();
     let named: Vec<_> = named.into_iter().collect();
-    let message = format!("`{}` has packages for {} and none for {}", cx.loaded.name(), listing(&named), facts.os.tag());
+    let message =
+        format!("`{}` has packages for {} and none for {}", cx.loaded.name(), listing(&named), facts.os.tag());
     let hint = match facts.package_manager {
         Some(manager) => format!("add a section `{}` or `{}` under `distro`", facts.os.id, family(manager)),
         None => format!("add a section `{}` under `distro`", facts.os.id),

@@ -1,5 +1,7 @@
 //! Package repositories.
 
+use std::path::Path;
+
 use charly_ir::Text;
 use charly_ir::facts::PackageManager;
 use charly_ir::plan::{Action, Content, Gate, Phase, Placement, Repo, RepoKey, RepoSource, Scope};
@@ -54,12 +56,12 @@ fn source(cx: &mut Context<'_>, repo: &Spanned<RepoSpec>, manager: PackageManage
         PackageManager::Apt => (
             format!("/etc/apt/keyrings/charly-{name}.gpg"),
             format!("/etc/apt/sources.list.d/charly-{name}.sources"),
-            file_name.ends_with(".sources"),
+            Path::new(file_name).extension().is_some_and(|extension| extension == "sources"),
         ),
         PackageManager::Dnf => (
             format!("/etc/pki/rpm-gpg/RPM-GPG-KEY-charly-{name}"),
             format!("/etc/yum.repos.d/charly-{name}.repo"),
-            file_name.ends_with(".repo"),
+            Path::new(file_name).extension().is_some_and(|extension| extension == "repo"),
         ),
         PackageManager::Apk => {
             // apk finds a key by the name that the packages were signed under.
@@ -113,13 +115,13 @@ fn apt_source(cx: &mut Context<'_>, repo: &Spanned<RepoSpec>, address: &str, key
         cx.error(repo.span, Problem::new("the repository has no suite", "give its `suite`, such as `stable`"));
         return None;
     };
-    let mut text = format!("Types: deb\nURIs: {address}\nSuites: {suite}\n");
     // A suite that is a path holds its packages itself, and has no components.
-    if !suite.ends_with('/') {
-        let components = repo.components.as_ref().map_or("main", |components| components.as_str());
-        text += &format!("Components: {components}\n");
-    }
-    Some(text + &format!("Signed-By: {key}\n"))
+    let components = if suite.ends_with('/') {
+        String::new()
+    } else {
+        format!("Components: {}\n", repo.components.as_ref().map_or("main", |components| components.as_str()))
+    };
+    Some(format!("Types: deb\nURIs: {address}\nSuites: {suite}\n{components}Signed-By: {key}\n"))
 }
 
 /// Reads a field as an address that can be fetched.

@@ -115,7 +115,9 @@ fn compile_packaged(cx: &mut Context<'_>, service: &Service, unit: &Spanned<Stri
     }
     if !lines.is_empty() {
         file.section("Service");
-        lines.iter().for_each(|(key, value)| file.set(key, value));
+        for (key, value) in &lines {
+            file.set(key, value);
+        }
     }
     let text = file.finish();
     let drop_in = (!text.is_empty()).then(|| Placement {
@@ -124,7 +126,8 @@ fn compile_packaged(cx: &mut Context<'_>, service: &Service, unit: &Spanned<Stri
         content: Content::Text(Text::new(text)),
     });
     let (id, title) = (format!("service:{unit}"), format!("set up the service {unit}"));
-    let action = Action::ServicePackaged(PackagedService { unit, enable: service.enable.or(service.autostart), drop_in });
+    let action =
+        Action::ServicePackaged(PackagedService { unit, enable: service.enable.or(service.autostart), drop_in });
     cx.add(&id, &title, scope(service), Some(Gate::WithServices), Phase::Services, action);
 }
 
@@ -147,7 +150,9 @@ fn compile_custom(cx: &mut Context<'_>, service: &Service) {
         lines.push(("Environment", word(&format!("{name}={value}", value = value.as_str()), false)));
     }
     environment(cx, &service.env, &mut lines);
-    lines.iter().for_each(|(key, value)| file.set(key, value));
+    for (key, value) in &lines {
+        file.set(key, value);
+    }
     if let Some(folder) = &service.working_directory
         && let Some(path) = cx.path(&with_home(folder))
     {
@@ -173,17 +178,21 @@ fn compile_custom(cx: &mut Context<'_>, service: &Service) {
         let name = name.strip_prefix("SIG").unwrap_or(&name);
         file.set("KillSignal", &line(&format!("SIG{name}")));
     }
-    if let Some(output) = &service.stdout {
-        if let Some(value) = output_of(cx, output) {
-            file.set("StandardOutput", &value);
-        }
+    if let Some(output) = &service.stdout
+        && let Some(value) = output_of(cx, output)
+    {
+        file.set("StandardOutput", &value);
     }
     file.section("Install");
     let target = match service.scope {
         Some(Scope::User) => "default.target",
         Some(Scope::System) | None => "multi-user.target",
     };
-    let wanted = if service.wanted_by.is_empty() { target.to_owned() } else { units(&service.wanted_by.iter().collect::<Vec<_>>()) };
+    let wanted = if service.wanted_by.is_empty() {
+        target.to_owned()
+    } else {
+        units(&service.wanted_by.iter().collect::<Vec<_>>())
+    };
     file.set("WantedBy", &wanted);
     let file = Placement {
         path: Text::new(format!("{}/{unit}", units_folder(service))),

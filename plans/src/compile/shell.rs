@@ -65,13 +65,12 @@ fn compile_block(cx: &mut Context<'_>, shell: Shell, name: &str, block: &ShellBl
     }
     let snippet = Text::new(lines.join("\n") + "\n");
     let title = format!("set up {name}");
-    match &block.path {
-        Some(path) => place(cx, path, name, snippet, &title),
-        None => {
-            let priority = block.priority.or(priority).unwrap_or_default();
-            let action = Action::ShellSnippet(ShellSnippet { shell, snippet, priority });
-            cx.add(&format!("shell:{name}"), &title, Scope::UserProfile, None, Phase::Shell, action);
-        }
+    if let Some(path) = &block.path {
+        place(cx, path, name, snippet, &title);
+    } else {
+        let priority = block.priority.or(priority).unwrap_or_default();
+        let action = Action::ShellSnippet(ShellSnippet { shell, snippet, priority });
+        cx.add(&format!("shell:{name}"), &title, Scope::UserProfile, None, Phase::Shell, action);
     }
 }
 

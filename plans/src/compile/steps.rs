@@ -216,7 +216,7 @@ fn scope(cx: &mut Context<'_>, run_as: Option<&Spanned<RunAs>>, path: &Text) -> 
         Some(user) => {
             let scope = of_user(user);
             if scope == Scope::System && path.is_below_home() {
-                let problem = Problem::new("root has no business in a user's home", "write `run_as: \"${USER}\"`");
+                let problem = Problem::new("root would write in a user's home", "write `run_as: \"${USER}\"`");
                 cx.error(user.span, problem);
             }
             scope

@@ -42,6 +42,11 @@ pub enum Origin {
 }
 
 impl LoadedCandy {
+    /// Takes a candy with nothing around it.
+    pub(crate) fn alone(candy: Candy, source: Arc<Source>) -> Self {
+        Self { candy, source, folder: None, origin: Origin::Project, scope: ScopeId(0) }
+    }
+
     /// Returns the candy's name.
     pub fn name(&self) -> &str {
         self.candy.name.as_str()
@@ -54,7 +59,12 @@ impl LoadedCandy {
 }
 
 /// Reads the candy in a folder. The findings say what is wrong with it.
-pub(crate) fn load_candy(folder: Folder, shown: &str, origin: Origin, scope: ScopeId) -> (Option<LoadedCandy>, Diagnostics) {
+pub(crate) fn load_candy(
+    folder: Folder,
+    shown: &str,
+    origin: Origin,
+    scope: ScopeId,
+) -> (Option<LoadedCandy>, Diagnostics) {
     let source = match read_source(&folder, shown) {
         Ok(source) => source,
         Err(finding) => return (None, (*finding).into()),

@@ -48,7 +48,9 @@ impl Folder {
     pub fn has(&self, path: &str) -> bool {
         match self {
             Self::Disk(folder) => folder.join(path).is_file(),
-            Self::Shipped(name) => SHIPPED.binary_search_by_key(&format!("{name}/{path}").as_str(), |(path, _)| path).is_ok(),
+            Self::Shipped(name) => {
+                SHIPPED.binary_search_by_key(&format!("{name}/{path}").as_str(), |(path, _)| path).is_ok()
+            }
         }
     }
 
@@ -154,7 +156,8 @@ mod tests {
         let error = find_sources(&disk, "link").unwrap_err();
         assert_eq!(error.to_string(), "it leads out of the candy's folder");
         assert_eq!(find_sources(&disk, "gone").unwrap_err().kind(), io::ErrorKind::NotFound);
-        let names = |path: &str| find_sources(&disk, path).unwrap().into_iter().map(|file| file.below).collect::<Vec<_>>();
+        let names =
+            |path: &str| find_sources(&disk, path).unwrap().into_iter().map(|file| file.below).collect::<Vec<_>>();
         assert_eq!(names("inner"), [""]);
         assert_eq!(names("files"), ["b", "deep/a"]);
         assert!(matches!(find_sources(&disk, "files/deep/a").unwrap()[0].blob, Blob::File(_)));

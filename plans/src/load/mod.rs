@@ -9,4 +9,5 @@ pub use candy::{LoadedCandy, Origin};
 pub use folder::{Blob, Folder, SourceFile};
 pub use workspace::{Declared, DeployEntry, Settings, Workspace};
 
+pub(crate) use candy::{shown_from, unreadable};
 pub(crate) use folder::find_sources;

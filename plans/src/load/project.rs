@@ -126,7 +126,9 @@ fn add(scope: &mut Scope, candy: LoadedCandy, found: &mut Diagnostics) {
     if let Some(first) = scope.candies.get(candy.name()) {
         let place = candy.place(candy.candy.name.span);
         let finding = Diagnostic::error(format!("two candies are named `{}`", candy.name())).at(place);
-        found.push(finding.related(first.place(first.candy.name.span), "first here").hint("give one of them another name"));
+        found.push(
+            finding.related(first.place(first.candy.name.span), "first here").hint("give one of them another name"),
+        );
         return;
     }
     scope.candies.insert(candy.name().to_owned(), Arc::new(candy));

@@ -122,7 +122,8 @@ impl Workspace {
 
     /// Returns every candy that can be named, with its name: the project's, `alias.name` for imports, and the shipped ones.
     pub fn candies(&self) -> BTreeMap<String, &Arc<LoadedCandy>> {
-        let mut all: BTreeMap<String, _> = self.shipped.iter().map(|(name, candy)| ((*name).to_owned(), candy)).collect();
+        let mut all: BTreeMap<String, _> =
+            self.shipped.iter().map(|(name, candy)| ((*name).to_owned(), candy)).collect();
         let root = &self.scopes[ROOT.0];
         for (alias, scope) in root.imports.iter().rev() {
             for (name, candy) in &self.scopes[scope.0].candies {
@@ -239,11 +240,10 @@ impl Workspace {
         scope: ScopeId,
         found: &mut Diagnostics,
     ) -> Result<Arc<LoadedCandy>, Diagnostic> {
+        let path: &Path = &path.components().collect::<PathBuf>();
         let shown = shown_from(path, &self.settings.folder);
         let real = path.canonicalize().map_err(|error| unreadable(&shown, &error))?;
-        let same = |candy: &&Arc<LoadedCandy>| {
-            matches!(&candy.folder, Some(Folder::Disk(folder)) if folder.canonicalize().is_ok_and(|folder| folder == real))
-        };
+        let same = |candy: &&Arc<LoadedCandy>| matches!(&candy.folder, Some(Folder::Disk(folder)) if folder.canonicalize().is_ok_and(|folder| folder == real));
         if let Some(candy) = self.scopes[scope.0].candies.values().find(same) {
             return Ok(Arc::clone(candy));
         }
@@ -279,7 +279,12 @@ impl Workspace {
         id
     }
 
-    fn import_root(&self, root: &Path, reference: &Reference, origin: &Origin) -> Result<(PathBuf, Origin), Diagnostic> {
+    fn import_root(
+        &self,
+        root: &Path,
+        reference: &Reference,
+        origin: &Origin,
+    ) -> Result<(PathBuf, Origin), Diagnostic> {
         match reference {
             Reference::Remote(remote) => {
                 let checkout = self.checkout(remote)?;
@@ -352,18 +357,15 @@ impl Workspace {
             let at = |span| Place { source: Arc::clone(source), span };
             let candies: Vec<_> = deploy.candy.iter().map(|candy| (candy.value.clone(), at(candy.span))).collect();
             let place = at(name.span);
-            match self.deploys.get_mut(&name.value) {
-                Some(entry) => {
-                    entry.deploy.overlay(deploy.value.clone());
-                    entry.place = place;
-                    if !candies.is_empty() {
-                        entry.candies = candies;
-                    }
+            if let Some(entry) = self.deploys.get_mut(&name.value) {
+                entry.deploy.overlay(deploy.value.clone());
+                entry.place = place;
+                if !candies.is_empty() {
+                    entry.candies = candies;
                 }
-                None => {
-                    let entry = DeployEntry { deploy: deploy.value.clone(), place, candies };
-                    self.deploys.insert(name.value.clone(), entry);
-                }
+            } else {
+                let entry = DeployEntry { deploy: deploy.value.clone(), place, candies };
+                self.deploys.insert(name.value.clone(), entry);
             }
         }
     }

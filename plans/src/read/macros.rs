@@ -50,7 +50,7 @@ macro_rules! record {
             fn read(node: &$crate::yaml::Node<'_>, cx: &mut $crate::read::Reader<'_>) -> Option<Self> {
                 let mut fields = $crate::read::Fields::of(node, cx)?;
                 let value = Self::take(&mut fields, cx);
-                fields.finish(Self::KEYS.iter().copied(), cx);
+                fields.finish(&Self::KEYS.iter().copied(), cx);
                 value
             }
 

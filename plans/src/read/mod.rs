@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-pub use basic::{Map, Spanned};
 pub(crate) use basic::{FromText, Problem};
+pub use basic::{Map, Spanned};
 pub(crate) use fields::{Fields, listing};
 pub(crate) use macros::{choice, record};
 pub(crate) use schema::Definitions;

@@ -95,7 +95,18 @@ fn unpack(repository: &Path, commit: &str, folder: &Path) -> Result<(), GitError
     let tree: &OsStr = part.as_os_str();
     let mut work_tree = std::ffi::OsString::from("--work-tree=");
     work_tree.push(tree);
-    git(repository, [work_tree.as_os_str(), "checkout".as_ref(), "--quiet".as_ref(), "--force".as_ref(), commit.as_ref(), "--".as_ref(), ".".as_ref()])?;
+    git(
+        repository,
+        [
+            work_tree.as_os_str(),
+            "checkout".as_ref(),
+            "--quiet".as_ref(),
+            "--force".as_ref(),
+            commit.as_ref(),
+            "--".as_ref(),
+            ".".as_ref(),
+        ],
+    )?;
     match fs::rename(&part, folder) {
         // Another charly was faster; a commit's files are the same whoever placed them.
         Err(_) if folder.is_dir() => Ok(fs::remove_dir_all(&part)?),
@@ -113,7 +124,8 @@ fn is_commit(revision: &str) -> bool {
 
 fn address(remote: &Remote, settings: &Settings) -> String {
     let url = remote.url();
-    let mirrored = settings.mirrors.iter().find_map(|(from, to)| Some(format!("{to}{}", url.strip_prefix(from.as_str())?)));
+    let mirrored =
+        settings.mirrors.iter().find_map(|(from, to)| Some(format!("{to}{}", url.strip_prefix(from.as_str())?)));
     mirrored.unwrap_or(url)
 }
 
@@ -124,7 +136,16 @@ fn address(remote: &Remote, settings: &Settings) -> String {
 fn git<A: AsRef<OsStr>>(repository: &Path, arguments: impl IntoIterator<Item = A>) -> Result<String, GitError> {
     let arguments: Vec<_> = arguments.into_iter().collect();
     let mut command = Command::new("git");
-    for variable in ["GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"] {
+    for variable in [
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_COMMON_DIR",
+        "GIT_NAMESPACE",
+        "GIT_CONFIG",
+        "GIT_CONFIG_PARAMETERS",
+        "GIT_CONFIG_COUNT",
+    ] {
         command.env_remove(variable);
     }
     command
@@ -133,18 +154,27 @@ fn git<A: AsRef<OsStr>>(repository: &Path, arguments: impl IntoIterator<Item = A
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_ASKPASS", "true")
         .env("LC_ALL", "C")
-        .args(["-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never", "-c", "submodule.recurse=false", "-c", "core.fsmonitor=false"])
+        .args([
+            "-c",
+            "core.hooksPath=/dev/null",
+            "-c",
+            "protocol.ext.allow=never",
+            "-c",
+            "submodule.recurse=false",
+            "-c",
+            "core.fsmonitor=false",
+        ])
         .args(&arguments)
         .stdin(Stdio::null());
     let output = command.output().map_err(GitError::NoGit)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned());
     }
-    let words = arguments.iter().map(|argument| argument.as_ref().to_string_lossy().into_owned());
+    let mut words = arguments.iter().map(|argument| argument.as_ref().to_string_lossy().into_owned());
     let errors = String::from_utf8_lossy(&output.stderr);
     let evidence: Vec<_> = errors.lines().filter(|line| !line.trim().is_empty()).collect();
     Err(GitError::Failed {
-        command: words.filter(|word| !word.starts_with('-')).next().unwrap_or_default(),
+        command: words.find(|word| !word.starts_with('-')).unwrap_or_default(),
         evidence: evidence[evidence.len().saturating_sub(3)..].join("; "),
     })
 }
@@ -155,7 +185,14 @@ mod tests {
 
     fn run(folder: &Path, arguments: &[&str]) -> String {
         let mut command = Command::new("git");
-        command.current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]);
+        command.current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").args([
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@t",
+            "-c",
+            "init.defaultBranch=main",
+        ]);
         let output = command.args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()

@@ -31,8 +31,10 @@ impl<'n> Graph<'n> {
     /// Returns the one order in which every candy comes after what it needs, and by name where that leaves a choice; or
     /// the names of one cycle, the first of them by name, each needing the next and the last the first.
     pub(crate) fn order(&self) -> Result<Vec<&'n str>, Vec<&'n str>> {
-        let mut missing: BTreeMap<_, _> = self.nodes.values().map(|node| (*node, self.graph.neighbors(*node).count())).collect();
-        let mut ready: BTreeSet<_> = missing.iter().filter(|(_, count)| **count == 0).map(|(node, _)| self.graph[*node]).collect();
+        let mut missing: BTreeMap<_, _> =
+            self.nodes.values().map(|node| (*node, self.graph.neighbors(*node).count())).collect();
+        let mut ready: BTreeSet<_> =
+            missing.iter().filter(|(_, count)| **count == 0).map(|(node, _)| self.graph[*node]).collect();
         let mut order = Vec::with_capacity(missing.len());
         while let Some(name) = ready.pop_first() {
             order.push(name);
@@ -68,9 +70,9 @@ impl<'n> Graph<'n> {
 
     /// Returns a shortest cycle through the first name that is on one.
     fn cycle(&self) -> Vec<&'n str> {
-        let knots = tarjan_scc(&self.graph).into_iter().filter(|knot| {
-            knot.len() > 1 || knot.first().is_some_and(|node| self.graph.contains_edge(*node, *node))
-        });
+        let knots = tarjan_scc(&self.graph)
+            .into_iter()
+            .filter(|knot| knot.len() > 1 || knot.first().is_some_and(|node| self.graph.contains_edge(*node, *node)));
         let names = knots.map(|knot| knot.iter().map(|node| self.graph[*node]).collect::<BTreeSet<_>>());
         let Some(knot) = names.min_by_key(|knot| knot.first().copied()) else { return Vec::new() };
         let Some(first) = knot.first().copied() else { return Vec::new() };

@@ -49,8 +49,16 @@ pub type Sources = Result<Vec<SourceFile>, String>;
 
 /// The files by which builders are found.
 const BUILD_FILES: &[&str] = &[
-    "Cargo.lock", "Cargo.toml", "environment.yml", "package-lock.json", "package.json", "pixi.lock", "pixi.toml",
-    "pyproject.toml", "requirements.txt", "uv.lock",
+    "Cargo.lock",
+    "Cargo.toml",
+    "environment.yml",
+    "package-lock.json",
+    "package.json",
+    "pixi.lock",
+    "pixi.toml",
+    "pyproject.toml",
+    "requirements.txt",
+    "uv.lock",
 ];
 
 impl LayerRef {
@@ -67,19 +75,14 @@ impl Workspace {
     /// Follows references to candies, theirs to others, and puts all in order.
     pub fn resolve(&mut self, layers: &[LayerRef]) -> Result<Resolved, Diagnostics> {
         let mut found = Diagnostics::default();
-        let resolved = self.follow(layers, &mut found);
-        let ordered = resolved.and_then(|(all, roots)| {
-            if found.has_errors() {
-                return None;
-            }
+        let (all, roots) = self.follow(layers, &mut found);
+        let mut ordered = None;
+        if !found.has_errors() {
             match order(all) {
-                Ok(candies) => Some(Resolved { candies, roots }),
-                Err(finding) => {
-                    found.push(*finding);
-                    None
-                }
+                Ok(candies) => ordered = Some(Resolved { candies, roots }),
+                Err(finding) => found.push(*finding),
             }
-        });
+        }
         found.or(ordered)
     }
 
@@ -87,7 +90,7 @@ impl Workspace {
         &mut self,
         layers: &[LayerRef],
         found: &mut Diagnostics,
-    ) -> Option<(BTreeMap<String, ResolvedCandy>, Vec<String>)> {
+    ) -> (BTreeMap<String, ResolvedCandy>, Vec<String>) {
         let mut all: BTreeMap<String, ResolvedCandy> = BTreeMap::new();
         let mut waiting: Vec<Arc<LoadedCandy>> = Vec::new();
         let mut roots = Vec::new();
@@ -133,7 +136,7 @@ impl Workspace {
         }
         let mut seen = BTreeSet::new();
         roots.retain(|name| seen.insert(name.clone()));
-        Some((all, roots))
+        (all, roots)
     }
 }
 

@@ -1,8 +1,7 @@
 //! A candy's file.
 
 use super::container::{
-    Alias, Apk, ArtifactSpec, DataSpec, ExtractSpec, Hook, LocalPackage, RouteSpec, SecretSpec, Security,
-    Volume,
+    Alias, Apk, ArtifactSpec, DataSpec, ExtractSpec, Hook, LocalPackage, RouteSpec, SecretSpec, Security, Volume,
 };
 use super::contract::{McpProvide, Requirement};
 use super::package::{DistroSection, PackageEntry};

@@ -24,21 +24,79 @@ pub struct CheckSpec {
 
 /// The verbs that host venues evaluate.
 pub(crate) const HOST_VERBS: &[&str] = &[
-    "file", "command", "package", "service", "port", "process", "http", "dns", "user", "group", "kernel-param", "mount",
-    "addr", "interface", "matching",
+    "file",
+    "command",
+    "package",
+    "service",
+    "port",
+    "process",
+    "http",
+    "dns",
+    "user",
+    "group",
+    "kernel-param",
+    "mount",
+    "addr",
+    "interface",
+    "matching",
 ];
 
 /// Every known verb, the carried ones included.
 pub(crate) const CHECK_VERBS: &[&str] = &[
-    "file", "command", "package", "service", "port", "process", "http", "dns", "user", "group", "kernel-param", "mount",
-    "addr", "interface", "matching", "mcp", "k8s", "wl", "adb", "cdp", "vnc", "dbus", "appium",
+    "file",
+    "command",
+    "package",
+    "service",
+    "port",
+    "process",
+    "http",
+    "dns",
+    "user",
+    "group",
+    "kernel-param",
+    "mount",
+    "addr",
+    "interface",
+    "matching",
+    "mcp",
+    "k8s",
+    "wl",
+    "adb",
+    "cdp",
+    "vnc",
+    "dbus",
+    "appium",
 ];
 
 /// Modifiers of the live verbs, known and carried.
 const CARRIED: &[&str] = &[
-    "tool", "input", "mcp_name", "action", "arg", "text", "cluster", "k8s_count", "request_body", "artifact",
-    "artifact_min_bytes", "selector", "strategy", "expression", "attribute", "property", "params", "percent",
-    "direction", "keycode", "app_id", "activity", "caps", "path", "apk", "name", "namespace",
+    "tool",
+    "input",
+    "mcp_name",
+    "action",
+    "arg",
+    "text",
+    "cluster",
+    "k8s_count",
+    "request_body",
+    "artifact",
+    "artifact_min_bytes",
+    "selector",
+    "strategy",
+    "expression",
+    "attribute",
+    "property",
+    "params",
+    "percent",
+    "direction",
+    "keycode",
+    "app_id",
+    "activity",
+    "caps",
+    "path",
+    "apk",
+    "name",
+    "namespace",
 ];
 
 record! {
@@ -135,7 +193,8 @@ impl CheckSpec {
             [verb] => verb.text.to_string(),
             [one, two, ..] => {
                 let message = format!("a check has one verb, and this one has `{}` and `{}`", one.text, two.text);
-                let finding = Diagnostic::error(message).at(cx.place(two.span)).related(cx.place(one.span), "first here");
+                let finding =
+                    Diagnostic::error(message).at(cx.place(two.span)).related(cx.place(one.span), "first here");
                 return cx.push(finding.hint("make two checks of it"));
             }
             [] => take_unknown_verb(fields, head, cx)?,
@@ -146,7 +205,10 @@ impl CheckSpec {
         for (key, value) in fields.rest() {
             if !CARRIED.contains(&key.text.as_ref()) {
                 let hint = suggestion(&key.text, CheckFields::KEYS.iter().chain(StepCommon::KEYS).copied());
-                cx.warning(key.span, Problem { message: format!("unknown modifier `{}` is carried, not checked", key.text), hint });
+                cx.warning(
+                    key.span,
+                    Problem { message: format!("unknown modifier `{}` is carried, not checked", key.text), hint },
+                );
             }
             carried.push((Spanned::new(key.text.to_string(), key.span), value.to_json()));
         }
@@ -206,6 +268,9 @@ fn take_unknown_verb(fields: &Fields<'_, '_>, head: Span, cx: &mut Reader<'_>) -
         return cx.error(head, Problem::new("the check asserts nothing", hint));
     };
     let hint = suggestion(&verb.text, CHECK_VERBS.iter().copied());
-    cx.warning(verb.span, Problem { message: format!("unknown check verb `{}` is carried, not checked", verb.text), hint });
+    cx.warning(
+        verb.span,
+        Problem { message: format!("unknown check verb `{}` is carried, not checked", verb.text), hint },
+    );
     Some(verb.text.to_string())
 }

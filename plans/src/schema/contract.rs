@@ -27,4 +27,3 @@ record! {
         pub transport: Option<String>,
     }
 }
-

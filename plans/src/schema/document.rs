@@ -55,8 +55,7 @@ fn read<T>(
     typed: impl FnOnce(&Node<'_>, &mut Reader<'_>) -> Option<T>,
 ) -> (Option<T>, Diagnostics) {
     let mut found = Diagnostics::default();
-    let value = yaml::parse(source, &mut found)
-        .and_then(|node| typed(&node, &mut Reader::new(source, &mut found)));
+    let value = yaml::parse(source, &mut found).and_then(|node| typed(&node, &mut Reader::new(source, &mut found)));
     found.sort();
     (value, found)
 }

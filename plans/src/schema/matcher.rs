@@ -54,7 +54,9 @@ impl FromYaml for Matchers {
                 all.extend(String::read(item, cx).map(|text| Spanned::new(Matcher::Contains(text), item.span)));
                 continue;
             }
-            let Some(MatcherMap { contains, equals, matches, not_contains }) = MatcherMap::read(item, cx) else { continue };
+            let Some(MatcherMap { contains, equals, matches, not_contains }) = MatcherMap::read(item, cx) else {
+                continue;
+            };
             let mut add = |texts: Texts, kind: fn(String) -> Matcher| {
                 all.extend(texts.0.into_iter().map(|text| Spanned::new(kind(text.value), text.span)));
             };

@@ -34,7 +34,9 @@ pub struct Remote {
 
 impl FromText for Reference {
     fn from_text(text: &str) -> Result<Self, Problem> {
-        let shape = |message: String| Problem::new(message, "write a name, a path such as `./mine`, or `host/org/repo[/candy/x][@ref]`");
+        let shape = |message: String| {
+            Problem::new(message, "write a name, a path such as `./mine`, or `host/org/repo[/candy/x][@ref]`")
+        };
         if text.starts_with(['.', '/']) {
             return Ok(Self::Path(text.to_owned()));
         }
@@ -57,7 +59,8 @@ impl FromText for Reference {
                     plain(&name) && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
                 };
                 let revision_is_plain = |revision: &str| {
-                    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+' | b'/');
+                    let allowed =
+                        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+' | b'/');
                     !revision.is_empty()
                         && !revision.starts_with('-')
                         && !revision.contains("..")

@@ -115,7 +115,10 @@ fn check_service(service: &Spanned<Service>, cx: &mut Reader<'_>) {
         (None, Some(_)) => {
             if let Some(overrides) = &service.overrides {
                 let at = overrides.exec.as_ref().map_or(service.name.span, |exec| exec.span);
-                cx.error::<()>(at, Problem::new("there is no packaged unit to override", "say it in the service itself"));
+                cx.error::<()>(
+                    at,
+                    Problem::new("there is no packaged unit to override", "say it in the service itself"),
+                );
             }
         }
         (Some(_), None) => {}

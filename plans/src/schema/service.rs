@@ -86,4 +86,3 @@ choice! {
         User = "user",
     }
 }
-

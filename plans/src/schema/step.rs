@@ -339,7 +339,8 @@ impl FromYaml for Step {
             Intent::Check => CheckSpec::take(&mut fields, span, cx).map(|check| StepKind::Check(Box::new(check))),
             Intent::AgentRun | Intent::AgentCheck | Intent::Include => {
                 let rest = fields.rest();
-                let carried = rest.iter().map(|(key, value)| (Spanned::new(key.text.to_string(), key.span), value.to_json()));
+                let carried =
+                    rest.iter().map(|(key, value)| (Spanned::new(key.text.to_string(), key.span), value.to_json()));
                 Some(StepKind::Carried { intent, fields: carried.collect() })
             }
         };
@@ -366,7 +367,9 @@ pub(super) fn step_schema(
     properties(&mut object);
     StepCommon::properties(&mut object);
     for intent in intents {
-        object.properties.insert(intent.to_string(), json!({"type": "string", "description": "A sentence for people."}));
+        object
+            .properties
+            .insert(intent.to_string(), json!({"type": "string", "description": "A sentence for people."}));
     }
     if let [intent] = intents {
         object.required.push(intent.as_str().into());
@@ -409,7 +412,7 @@ fn take_run(fields: &mut Fields<'_, '_>, head: Span, cx: &mut Reader<'_>) -> Opt
         [verb] => {
             let (run, keys) = Run::take(&verb.text, fields, cx);
             let known = keys.iter().chain(StepCommon::KEYS).copied();
-            std::mem::take(fields).finish(known, cx);
+            std::mem::take(fields).finish(&known, cx);
             run
         }
         [one, two, ..] => {
@@ -424,12 +427,11 @@ fn take_run(fields: &mut Fields<'_, '_>, head: Span, cx: &mut Reader<'_>) -> Opt
             }
             let rest = fields.rest();
             let near = rest.iter().find_map(|(key, _)| Some((key, suggestion(&key.text, RUN_VERBS.iter().copied())?)));
-            match near {
-                Some((key, hint)) => cx.error(key.span, Problem::new(format!("unknown verb `{}`", key.text), hint)),
-                None => {
-                    let hint = format!("the verbs are {}", listing(RUN_VERBS));
-                    cx.error(head, Problem::new("the step does nothing", hint))
-                }
+            if let Some((key, hint)) = near {
+                cx.error(key.span, Problem::new(format!("unknown verb `{}`", key.text), hint))
+            } else {
+                let hint = format!("the verbs are {}", listing(RUN_VERBS));
+                cx.error(head, Problem::new("the step does nothing", hint))
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Words and numbers that have a form of their own.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
+use crate::diagnostic::Diagnostic;
 use crate::read::{FromText, Problem, choice};
 
 /// A version by date: year, day of the year, hour and minute, `YYYY.DDD.HHMM`.
@@ -60,6 +62,20 @@ choice! {
     }
 }
 
+impl CalVer {
+    /// Returns the version of a moment, given in seconds since 1970.
+    pub fn at(seconds: u64) -> Self {
+        let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+        let (mut day, minute) = (seconds / 86_400, seconds / 60 % 1440);
+        let mut year = 1970;
+        while day >= 365 + u64::from(leap(year)) {
+            day -= 365 + u64::from(leap(year));
+            year += 1;
+        }
+        Self(format!("{year:04}.{:03}.{:02}{:02}", day + 1, minute / 60, minute % 60))
+    }
+}
+
 impl Mode {
     /// Reads a mode out of octal digits.
     fn parse(text: &str) -> Option<u32> {
@@ -109,12 +125,11 @@ impl FromText for CalVer {
 
 impl FromText for Mode {
     fn from_text(text: &str) -> Result<Self, Problem> {
-        match Self::parse(text) {
-            Some(mode) => Ok(Self(mode)),
-            None => {
-                let hint = "write it in octal with all its digits, such as \"0644\" or \"0755\"";
-                Err(Problem::new(format!("`{text}` is not a mode"), hint))
-            }
+        if let Some(mode) = Self::parse(text) {
+            Ok(Self(mode))
+        } else {
+            let hint = "write it in octal with all its digits, such as \"0644\" or \"0755\"";
+            Err(Problem::new(format!("`{text}` is not a mode"), hint))
         }
     }
 
@@ -125,7 +140,8 @@ impl FromText for Mode {
 
 impl FromText for Duration {
     fn from_text(text: &str) -> Result<Self, Problem> {
-        let problem = || Problem::new(format!("`{text}` is not a stretch of time"), "write it as in `90s`, `5m` or `500ms`");
+        let problem =
+            || Problem::new(format!("`{text}` is not a stretch of time"), "write it as in `90s`, `5m` or `500ms`");
         let mut total = 0_u64;
         let mut rest = text;
         while !rest.is_empty() {
@@ -161,7 +177,10 @@ impl FromText for Name {
         let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
         let bytes = text.as_bytes();
         let ends_well = |byte: Option<&u8>| byte.is_some_and(|byte| inner(*byte) && byte.is_ascii_alphanumeric());
-        if text.len() > 64 || !bytes.iter().all(|byte| inner(*byte)) || !ends_well(bytes.first()) || !ends_well(bytes.last())
+        if text.len() > 64
+            || !bytes.iter().all(|byte| inner(*byte))
+            || !ends_well(bytes.first())
+            || !ends_well(bytes.last())
         {
             let hint = "use lower-case letters and digits, with `-`, `_` or `.` between them, 64 at most";
             return Err(Problem::new(format!("`{text}` is not a name"), hint));
@@ -226,7 +245,10 @@ impl FromText for Port {
 impl FromText for Sha256 {
     fn from_text(text: &str) -> Result<Self, Problem> {
         let digits = text.strip_prefix("sha256:").unwrap_or(text).to_ascii_lowercase();
-        digits.parse().map(Self).map_err(|_| Problem::new(format!("`{text}` is not a SHA-256"), "write 64 hexadecimal digits"))
+        digits
+            .parse()
+            .map(Self)
+            .map_err(|_| Problem::new(format!("`{text}` is not a SHA-256"), "write 64 hexadecimal digits"))
     }
 
     fn text_schema() -> Json {
@@ -292,6 +314,15 @@ impl fmt::Display for Sha256 {
 
 macro_rules! written_as_shown {
     ($($name:ident),+) => {$(
+        impl FromStr for $name {
+            type Err = Diagnostic;
+
+            fn from_str(text: &str) -> Result<Self, Diagnostic> {
+                let problem = |Problem { message, hint }| Diagnostic { hint, ..Diagnostic::error(message) };
+                <Self as FromText>::from_text(text).map_err(problem)
+            }
+        }
+
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -317,19 +348,55 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_has_a_version() {
+        for (seconds, want) in [(0, "1970.001.0000"), (951_782_399, "2000.059.2359"), (1_781_429_400, "2026.165.0930")]
+        {
+            assert_eq!(CalVer::at(seconds).as_str(), want);
+        }
+    }
+
+    #[test]
     fn forms() {
         reads::<CalVer>(
             &[("2026.165.0930", "2026.165.0930"), ("2024.366.2359", "2024.366.2359")],
-            &["2026.165.930", "2026.65.0930", "2026.366.0000", "2026.000.0000", "2026.001.2400", "2026.001.0060", "1.2.3", "", "2026.001.0000.1", "+026.001.0000"],
+            &[
+                "2026.165.930",
+                "2026.65.0930",
+                "2026.366.0000",
+                "2026.000.0000",
+                "2026.001.2400",
+                "2026.001.0060",
+                "1.2.3",
+                "",
+                "2026.001.0000.1",
+                "+026.001.0000",
+            ],
         );
-        reads::<Mode>(&[("0644", "0644"), ("755", "0755"), ("0o1777", "1777"), ("07777", "7777")], &["", "8", "0888", "rwx", "17777", "-644", "7"]);
+        reads::<Mode>(
+            &[("0644", "0644"), ("755", "0755"), ("0o1777", "1777"), ("07777", "7777")],
+            &["", "8", "0888", "rwx", "17777", "-644", "7"],
+        );
         reads::<Duration>(
             &[("5", "5s"), ("5s", "5s"), ("1m30s", "90s"), ("500ms", "500ms"), ("2h", "7200s")],
             &["", "s", "5 s", "5x", "-1s", "1.5s", "99999999999999999999s", "5s5"],
         );
-        reads::<Name>(&[("a", "a"), ("k3s-server", "k3s-server"), ("fedora.43", "fedora.43")], &["", "-a", "a-", "A", "a b", "a/b", "..", "ü"]);
-        reads::<SourcePath>(&[("a/b", "a/b"), ("./a//b", "a/b"), ("a..b", "a..b")], &["", ".", "/a", "../a", "a/../b", "~/a"]);
-        reads::<Port>(&[("8080", "8080"), ("tcp:5900", "5900"), ("udp:53", "udp:53"), ("https+insecure:3000", "https+insecure:3000")], &["0", "65536", "x:1", "http", ""]);
+        reads::<Name>(
+            &[("a", "a"), ("k3s-server", "k3s-server"), ("fedora.43", "fedora.43")],
+            &["", "-a", "a-", "A", "a b", "a/b", "..", "ü"],
+        );
+        reads::<SourcePath>(
+            &[("a/b", "a/b"), ("./a//b", "a/b"), ("a..b", "a..b")],
+            &["", ".", "/a", "../a", "a/../b", "~/a"],
+        );
+        reads::<Port>(
+            &[
+                ("8080", "8080"),
+                ("tcp:5900", "5900"),
+                ("udp:53", "udp:53"),
+                ("https+insecure:3000", "https+insecure:3000"),
+            ],
+            &["0", "65536", "x:1", "http", ""],
+        );
         reads::<EnvName>(&[("A_1", "A_1"), ("_x", "_x")], &["1A", "", "A-B", "A=B"]);
     }
 }

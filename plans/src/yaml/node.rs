@@ -19,7 +19,10 @@ pub(crate) struct Node<'s> {
 /// and `restart: no` mean what their authors mean.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value<'s> {
-    Scalar { text: Cow<'s, str>, plain: bool },
+    Scalar {
+        text: Cow<'s, str>,
+        plain: bool,
+    },
     List(Vec<Node<'s>>),
     /// Keys are text, and each stands once.
     Map(Vec<(Key<'s>, Node<'s>)>),
