@@ -1,3 +1,105 @@
 //! The command line.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `cli` | what can be typed |
+//! | `verb` | what it does, one file a verb |
+//! | `deploy` | what a deploy is to hold, put together from files, ledger and command line |
+//! | `output` | plans, progress, lists, JSON lines, questions |
+//! | `context` | folders and the environment, read once |
+//! | `exit` | how the program ends |
 
-fn main() {}
+mod cli;
+mod context;
+mod deploy;
+#[cfg(test)]
+mod docs;
+mod exit;
+mod output;
+mod verb;
+
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use charly_ir::message::Problem;
+use charly_target_core::Interrupts;
+use clap::Parser as _;
+
+use crate::cli::Cli;
+use crate::context::Context;
+use crate::exit::{Cause, Exit, Failure};
+use crate::output::{Line, Printer, clean};
+
+fn main() -> ExitCode {
+    let Cli { globals, verb } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Whoever asked for help and left has got it.
+            error.print().ok();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    let printer = Printer { format: globals.format, quiet: globals.quiet, verbose: globals.verbose };
+    let outcome = interrupts().and_then(|interrupts| Context::new(&globals, interrupts)).and_then(|cx| verb.run(&cx));
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => told(printer, failure).into(),
+    }
+}
+
+/// Counts interrupts from now on. Whoever insists three times is not kept waiting.
+fn interrupts() -> Result<Interrupts, Failure> {
+    let interrupts = Interrupts::default();
+    let raised = interrupts.clone();
+    #[expect(clippy::exit, reason = "the main thread may be waiting for a server that says nothing")]
+    let handler = move || {
+        raised.raise();
+        if raised.count() > 2 {
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|error| Failure::error(Exit::Failed, error))?;
+    Ok(interrupts)
+}
+
+/// Tells why a verb did not do what was asked, and returns how the program ends.
+fn told(printer: Printer, Failure { exit, cause }: Failure) -> Exit {
+    let silent = matches!(cause, Cause::NobodyReads);
+    let written = if printer.is_json() && !silent { json(printer, exit, &cause) } else { Ok(()) };
+    if !printer.is_json() {
+        match &cause {
+            Cause::Problem(problem) => complain(problem),
+            Cause::Findings(findings) => {
+                let findings: Vec<_> = findings.iter().map(|finding| finding.render(Printer::coloured())).collect();
+                Printer::complain(findings.join("\n\n"));
+            }
+            Cause::NobodyReads => {}
+        }
+    }
+    match written {
+        Err(Failure { cause: Cause::NobodyReads, .. }) | Ok(()) => exit,
+        Err(failure) => failure.exit,
+    }
+}
+
+fn json(printer: Printer, exit: Exit, cause: &Cause) -> Result<(), Failure> {
+    match cause {
+        Cause::Problem(problem) => printer.line(&Line::Error(problem))?,
+        Cause::Findings(findings) => findings.iter().try_for_each(|finding| printer.line(&Line::Finding(finding)))?,
+        Cause::NobodyReads => {}
+    }
+    printer.line(&Line::result(exit, None))
+}
+
+/// Prints an error: what, why from near to far, and what to do next.
+fn complain(Problem { what, because, hint }: &Problem) {
+    let (red, cyan) = (AnsiColor::Red.on_default().bold(), AnsiColor::Cyan.on_default().bold());
+    let dim = Style::new().dimmed();
+    Printer::complain(format_args!("{red}error{red:#}: {}", clean(what)));
+    for why in because {
+        Printer::complain(format_args!("  {dim}because{dim:#}: {}", clean(why).replace('\n', "\n    ")));
+    }
+    if let Some(hint) = hint {
+        Printer::complain(format_args!("{cyan}hint{cyan:#}: {}", clean(hint)));
+    }
+}

@@ -26,8 +26,8 @@ pub trait DeployTarget: Send + Sync + Debug {
     /// Asks the venue what it is.
     async fn facts(&self) -> Result<Facts, TargetError>;
 
-    /// Asks the venue what it holds.
-    async fn status(&self) -> Result<Vec<DeploySummary>, TargetError>;
+    /// Asks the venue what it is and what it holds.
+    async fn status(&self) -> Result<Status, TargetError>;
 
     /// Says what [`add`](Self::add) would do.
     async fn plan(&self, recipe: &dyn Recipe, observer: &mut dyn Observer) -> Result<Answer, TargetError>;
@@ -36,7 +36,7 @@ pub trait DeployTarget: Send + Sync + Debug {
     async fn add(&self, recipe: &dyn Recipe, run: Run<'_>) -> Result<Answer, TargetError>;
 
     /// Takes a deploy, or part of it, away.
-    async fn del(&self, remove: &Remove, run: Run<'_>) -> Result<Answer, TargetError>;
+    async fn del(&self, removal: &Removal<'_>, run: Run<'_>) -> Result<Answer, TargetError>;
 
     /// Evaluates the checks of a recipe's candies.
     async fn check(&self, recipe: &dyn Recipe, run: Run<'_>) -> Result<Answer, TargetError>;
@@ -81,6 +81,18 @@ pub trait Lifecycle: Send + Sync + Debug {
     /// Makes it anew from what is declared, and holds what it held.
     async fn rebuild(&self, observer: &mut dyn Observer) -> Result<(), TargetError>;
 }
+
+/// What a venue is and holds.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// What it is.
+    pub facts: Facts,
+    /// What it holds of the deploying user's.
+    pub deploys: Vec<DeploySummary>,
+}
+
+/// Says what is to be taken away, once it is known what a venue holds.
+pub type Removal<'a> = dyn Fn(&Hello) -> Result<Remove, BoxError> + Send + Sync + 'a;
 
 /// What a deploy is to hold, compiled once the venue is known.
 pub trait Recipe: Send + Sync {

@@ -5,12 +5,12 @@ use std::io::Write;
 
 use async_trait::async_trait;
 use charly_ir::facts::Facts;
-use charly_ir::message::{
-    CheckRequest, DeploySummary, Diff, Event, Hello, Inspect, Mode, Remove, Report, Request, Verdict,
-};
+use charly_ir::message::{CheckRequest, Diff, Event, Hello, Inspect, Mode, Report, Request, Verdict};
 use charly_ir::text::Text;
 
-use crate::target::{Compiled, Decision, DeployTarget, Lifecycle, Observer, Order, Recipe, Run, Sink, TargetError};
+use crate::target::{
+    Compiled, Decision, DeployTarget, Lifecycle, Observer, Order, Recipe, Removal, Run, Sink, Status, TargetError,
+};
 use crate::wire::{Answer, Client, ClientError};
 use crate::{BoxError, Interrupts};
 
@@ -39,8 +39,9 @@ impl<V: EngineVenue> DeployTarget for V {
         Ok(greeting(self).await?.facts)
     }
 
-    async fn status(&self) -> Result<Vec<DeploySummary>, TargetError> {
-        Ok(greeting(self).await?.deploys)
+    async fn status(&self) -> Result<Status, TargetError> {
+        let Hello { facts, deploys, .. } = greeting(self).await?;
+        Ok(Status { facts, deploys })
     }
 
     async fn plan(&self, recipe: &dyn Recipe, observer: &mut dyn Observer) -> Result<Answer, TargetError> {
@@ -60,8 +61,8 @@ impl<V: EngineVenue> DeployTarget for V {
         converse(self, begin, run).await
     }
 
-    async fn del(&self, remove: &Remove, run: Run<'_>) -> Result<Answer, TargetError> {
-        converse(self, |_| Ok(Order::question(Request::Remove(remove.clone()))), run).await
+    async fn del(&self, removal: &Removal<'_>, run: Run<'_>) -> Result<Answer, TargetError> {
+        converse(self, |hello| Ok(Order::question(Request::Remove(removal(hello)?))), run).await
     }
 
     async fn check(&self, recipe: &dyn Recipe, run: Run<'_>) -> Result<Answer, TargetError> {

@@ -1,0 +1,91 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::context::Context;
+use crate::exit::Outcome;
+use crate::output::Format;
+use crate::verb;
+
+/// One recipe for a machine's software, and a way back.
+///
+/// Candies are small recipes. A deploy is what a place is to hold of them: this machine is the deploy `local`.
+#[derive(Debug, Parser)]
+#[command(name = "charly", version, max_term_width = 100, after_long_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// The exit codes, as `--help` shows them.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    a step or check failed or an undo is pending; the same command resumes
+  2    the command line makes no sense
+  3    the configuration or plan is wrong, or names nothing that exists; nothing was touched
+  4    the venue cannot be reached; nothing was forgotten
+  5    refused: a gate, a lock, a host key, a confirmation
+  130  interrupted; the same command resumes";
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Globals {
+    /// Work in the project in DIR
+    #[arg(short = 'C', long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) directory: Option<PathBuf>,
+    /// Print for people, or one JSON document a line
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Answer every question with yes
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+    /// Show every step, detail and line of output
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Show nothing but errors and what was asked for
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Look up branches and tags of other repositories again
+    #[arg(long, global = true)]
+    pub(crate) refresh: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Add, take away and look at deploys
+    #[command(subcommand)]
+    Bundle(verb::bundle::Verb),
+    /// List, show, validate and begin candies
+    #[command(subcommand)]
+    Candy(verb::candy::Verb),
+    Validate(verb::validate::Args),
+    Check(verb::check::Args),
+    Why(verb::why::Args),
+    Drift(verb::drift::Args),
+    Doctor(verb::doctor::Args),
+    Completions(verb::completions::Args),
+    Man(verb::man::Args),
+}
+
+impl Verb {
+    /// Does it.
+    pub(crate) fn run(self, cx: &Context) -> Outcome {
+        match self {
+            Self::Bundle(verb) => verb.run(cx),
+            Self::Candy(verb) => verb.run(cx),
+            Self::Validate(args) => verb::validate::run(cx, &args),
+            Self::Check(args) => verb::check::run(cx, &args),
+            Self::Why(args) => verb::why::run(cx, &args),
+            Self::Drift(args) => verb::drift::run(cx, &args),
+            Self::Doctor(args) => verb::doctor::run(cx, &args),
+            Self::Completions(args) => verb::completions::run(cx, &args),
+            Self::Man(args) => verb::man::run(&args),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What the verbs depend on: folders, the terminal, the user's wishes. The environment is read here and nowhere else.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use charly_plans::load::Workspace;
+use charly_plans::schema::{self, Document};
+use charly_plans::source::Source;
+use charly_target_core::{Interrupts, Registry};
+use charly_target_local::Local;
+use rustix::process::geteuid;
+
+use crate::cli::Globals;
+use crate::exit::{Exit, Failure};
+use crate::output::{Printer, can_ask};
+
+/// The name of a project's and of a candy's file.
+pub(crate) const FILE_NAME: &str = "charly.yml";
+
+/// What the verbs depend on.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) printer: Printer,
+    pub(crate) interrupts: Interrupts,
+    /// Whether every question is answered yes.
+    pub(crate) yes: bool,
+    /// The project's folder; where the command was given, if there is no project.
+    pub(crate) project: PathBuf,
+    /// The folder that relative paths on the command line start from.
+    pub(crate) working: PathBuf,
+    /// The user's home folder.
+    pub(crate) home: PathBuf,
+    /// What may be thrown away.
+    pub(crate) cache: PathBuf,
+    /// The machine's own file.
+    pub(crate) machine_file: PathBuf,
+    /// Whether repositories are looked up again.
+    pub(crate) refresh: bool,
+}
+
+impl Context {
+    /// Reads the environment and the user's wishes.
+    pub(crate) fn new(globals: &Globals, interrupts: Interrupts) -> Result<Self, Failure> {
+        let printer = Printer { format: globals.format, quiet: globals.quiet, verbose: globals.verbose };
+        let here = std::env::current_dir().context("the current folder cannot be named");
+        let here = here.map_err(|error| Failure::error(Exit::Invalid, error))?;
+        let (project, working) = match &globals.directory {
+            Some(folder) => {
+                let found = here.join(folder).canonicalize();
+                let found = found.with_context(|| format!("there is no folder `{}`", folder.display()));
+                let found = found.map_err(|error| Failure::error(Exit::Invalid, error))?;
+                (found.clone(), found)
+            }
+            None => (project_above(&here).unwrap_or_else(|| here.clone()), here),
+        };
+        let home = home()?;
+        let base = |variable: &str, below_home: &str| {
+            let set = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+            set.unwrap_or_else(|| home.join(below_home)).join("charly")
+        };
+        Ok(Self {
+            printer,
+            interrupts,
+            yes: globals.yes,
+            project,
+            working,
+            cache: base("XDG_CACHE_HOME", ".cache"),
+            machine_file: base("XDG_CONFIG_HOME", ".config").join(FILE_NAME),
+            home,
+            refresh: globals.refresh,
+        })
+    }
+
+    /// Loads the project and the machine's file. Mistakes end the verb; warnings are shown.
+    pub(crate) fn workspace(&self) -> Result<Workspace, Failure> {
+        let (workspace, found) = Workspace::load(&charly_plans::load::Settings {
+            folder: self.project.clone(),
+            machine_file: Some(self.machine_file.clone()),
+            cache: self.cache.join("git"),
+            refresh: self.refresh,
+            ..charly_plans::load::Settings::default()
+        });
+        if found.has_errors() {
+            return Err(found.into());
+        }
+        self.printer.findings(found.iter())?;
+        Ok(workspace)
+    }
+
+    /// Returns the kinds of targets.
+    pub(crate) fn registry(&self) -> Registry {
+        let settings = charly_target_local::Settings {
+            engine_folders: vec![
+                self.cache.join("engine"),
+                PathBuf::from(format!("/var/tmp/charly-{}", geteuid().as_raw())),
+            ],
+            home: Some(self.home.clone()),
+            terminal: can_ask() && !self.printer.is_json(),
+        };
+        let mut registry = Registry::default();
+        registry.add("local", move |name, _| Ok(Box::new(Local::new(name, settings.clone()))));
+        registry
+    }
+}
+
+/// Finds the project that a folder lies in: the nearest folder above with a project's file that the user, or root, owns.
+/// Somebody else's file in a shared folder is nobody's project.
+fn project_above(here: &Path) -> Option<PathBuf> {
+    let trusted =
+        |path: &Path| fs::symlink_metadata(path).is_ok_and(|file| file.uid() == 0 || file.uid() == geteuid().as_raw());
+    let is_project = |folder: &&Path| {
+        let path = folder.join(FILE_NAME);
+        let Ok(bytes) = fs::read(&path) else { return false };
+        // A document with mistakes is somebody's project all the same, and loading it will name them.
+        let document = Source::from_bytes(FILE_NAME, bytes).ok().and_then(|source| schema::parse(&source).0);
+        trusted(&path) && !matches!(document, Some(Document::Candy(_)))
+    };
+    here.ancestors().find(is_project).map(Path::to_path_buf)
+}
+
+/// Returns `$HOME` if it is a folder the user owns, and what the passwd database says otherwise.
+fn home() -> Result<PathBuf, Failure> {
+    let uid = geteuid().as_raw();
+    let owned =
+        |path: &PathBuf| path.is_absolute() && fs::metadata(path).is_ok_and(|at| at.is_dir() && at.uid() == uid);
+    if let Some(home) = std::env::var_os("HOME").map(PathBuf::from).filter(owned) {
+        return Ok(home);
+    }
+    let entry = Command::new("getent").args(["passwd", &uid.to_string()]).output().ok();
+    let entry = entry.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+    entry.trim().split(':').nth(5).filter(|home| home.starts_with('/')).map(PathBuf::from).ok_or_else(|| {
+        Failure::invalid(format!("the user {uid} has no home folder")).hint("set HOME to a folder the user owns")
+    })
+}

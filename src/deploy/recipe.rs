@@ -1,0 +1,180 @@
+//! Compiles a deploy for its venue.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use charly_ir::message::{Apply, DeploySummary, Hello, Layer, Mode, RebootPolicy, SecretValue};
+use charly_ir::plan::InstallPlan;
+use charly_plans::compile::{Compiled, Options, compile};
+use charly_plans::load::{Blob, DeployEntry, Workspace};
+use charly_plans::resolve::LayerRef;
+use charly_target_core::fetch::{Content, Fetcher, PlanSupply};
+use charly_target_core::target::Compiled as Ready;
+use charly_target_core::{BoxError, Interrupts, Recipe};
+
+use super::{Ask, Layers};
+use crate::context::Context;
+use crate::exit::{Failure, Told};
+use crate::output::{Printer, download_bar};
+
+/// A deploy, ready to be compiled once its venue is known.
+#[derive(Debug)]
+pub(crate) struct DeployRecipe {
+    name: String,
+    entry: Option<DeployEntry>,
+    added: Vec<LayerRef>,
+    workspace: Mutex<Workspace>,
+    wishes: Wishes,
+    printer: Printer,
+    downloads: Downloads,
+    outcome: Mutex<Option<Outcome>>,
+}
+
+/// How a deploy is to be applied.
+#[derive(Debug, Clone)]
+pub(crate) struct Wishes {
+    pub(crate) mode: Mode,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) secrets: BTreeMap<String, SecretValue>,
+    pub(crate) rerun: Vec<String>,
+    pub(crate) undoable_only: bool,
+    pub(crate) skip_incompatible: bool,
+    pub(crate) reboot: RebootPolicy,
+    pub(crate) command_timeout: Duration,
+}
+
+/// What a compilation came to, for whoever asked.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) plan: InstallPlan,
+}
+
+/// How downloads are fetched.
+#[derive(Debug, Clone)]
+struct Downloads {
+    folder: std::path::PathBuf,
+    interrupts: Interrupts,
+    visible: bool,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Ask,
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            rerun: Vec::new(),
+            undoable_only: false,
+            skip_incompatible: false,
+            reboot: RebootPolicy::Stop,
+            command_timeout: Duration::from_secs(1800),
+        }
+    }
+}
+
+impl DeployRecipe {
+    /// Takes a deploy's declaration and what is added to it by hand.
+    pub(crate) fn new(
+        cx: &Context,
+        workspace: Workspace,
+        name: &str,
+        entry: Option<DeployEntry>,
+        added: Vec<LayerRef>,
+        wishes: Wishes,
+    ) -> Self {
+        let downloads = Downloads {
+            folder: cx.cache.join("downloads"),
+            interrupts: cx.interrupts.clone(),
+            visible: !cx.printer.quiet && !cx.printer.is_json(),
+        };
+        let (workspace, outcome) = (Mutex::new(workspace), Mutex::new(None));
+        Self { name: name.to_owned(), entry, added, workspace, wishes, printer: cx.printer, downloads, outcome }
+    }
+
+    /// Returns what the last compilation came to.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Finds the layers and their candies.
+    pub(crate) fn layers(&self, deploys: &[DeploySummary]) -> Result<Layers, Failure> {
+        let held = deploys.iter().find(|deploy| deploy.name == self.name);
+        let ask = Ask::new(self.entry.as_ref(), held, &self.added)?;
+        if ask.is_empty() && held.is_none_or(|held| held.candies.is_empty()) {
+            return Err(Failure::invalid(format!("nothing is asked for in `{}`", self.name))
+                .hint("name a layer, such as `hello`; `charly candy list` shows those there are"));
+        }
+        ask.resolve(&mut self.workspace())
+    }
+
+    fn compiled(&self, hello: &Hello) -> Result<Ready, Failure> {
+        let Layers { layers, resolved } = self.layers(&hello.deploys)?;
+        let wishes = self.wishes.clone();
+        let mut env: BTreeMap<_, _> = BTreeMap::new();
+        for (name, value) in self.entry.iter().flat_map(|entry| entry.deploy.env.iter()) {
+            env.insert(name.to_string(), value.value.clone());
+        }
+        env.extend(wishes.env);
+        let options = Options {
+            skip_incompatible: wishes.skip_incompatible,
+            env,
+            secrets: wishes.secrets.keys().cloned().collect(),
+        };
+        let Compiled { plan, blobs, warnings } = compile(&resolved, &hello.facts, &options)?;
+        let blobs = blobs.into_iter().map(|(digest, blob)| match blob {
+            Blob::Bytes(bytes) => (digest, Content::Memory(bytes.into())),
+            Blob::File(path) => (digest, Content::File(path)),
+        });
+        let supply = PlanSupply::new(&plan, blobs.collect(), self.downloads.fetcher());
+        self.printer.findings(warnings.iter())?;
+        let outcome = Outcome { layers: layers.clone(), plan: plan.clone() };
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        let wanted = |name: &String| plan.candies.iter().any(|candy| candy.secrets.contains(name));
+        let secrets = wishes.secrets.into_iter().filter(|(name, _)| wanted(name)).collect();
+        let apply = Apply {
+            deploy: self.name.clone(),
+            run: run_id(),
+            layers,
+            plan,
+            mode: wishes.mode,
+            rerun: wishes.rerun,
+            undoable_only: wishes.undoable_only,
+            skip_incompatible: wishes.skip_incompatible,
+            reboot: wishes.reboot,
+            secrets,
+            command_timeout_s: u32::try_from(wishes.command_timeout.as_secs()).unwrap_or(u32::MAX),
+        };
+        Ok(Ready { apply, supply: Box::new(supply) })
+    }
+
+    fn workspace(&self) -> MutexGuard<'_, Workspace> {
+        self.workspace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recipe for DeployRecipe {
+    fn compile(&self, hello: &Hello) -> Result<Ready, BoxError> {
+        self.compiled(hello).map_err(|failure| Told(failure).into())
+    }
+}
+
+impl Downloads {
+    fn fetcher(&self) -> Fetcher {
+        let config = ureq::Agent::config_builder()
+            .user_agent(concat!("charly/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(Duration::from_secs(30)))
+            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .timeout_per_read(Some(Duration::from_secs(60)))
+            .tls_config(ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build())
+            .build();
+        Fetcher::new(self.folder.clone(), config.into(), self.interrupts.clone(), download_bar(self.visible))
+    }
+}
+
+/// Names a run: unique on every venue this machine speaks to.
+pub(crate) fn run_id() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}-{:x}", now.as_nanos(), std::process::id())
+}

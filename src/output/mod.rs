@@ -1,0 +1,21 @@
+//! What the program says: data on standard output, everything else on standard error.
+
+mod clean;
+mod download;
+mod json;
+mod plan;
+mod printer;
+mod progress;
+mod prompt;
+mod report;
+mod summary;
+
+pub(crate) use clean::clean;
+pub(crate) use download::download_bar;
+pub(crate) use json::Line;
+pub(crate) use plan::{PlanView, gate_reason};
+pub(crate) use printer::{Format, Printer};
+pub(crate) use progress::{Policy, Progress};
+pub(crate) use prompt::{Question, ask, can_ask};
+pub(crate) use report::{calver, columns, state_word, when};
+pub(crate) use summary::{Summary, checked, seconds};

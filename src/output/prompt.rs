@@ -1,0 +1,62 @@
+//! Asks the person at the terminal.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+
+use charly_target_core::Interrupts;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Printer;
+
+/// How long to wait at most before an interrupt is looked at.
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// The longest answer that is read.
+const MAX_ANSWER: usize = 1000;
+
+/// A question with two answers, of which "no" is the one for silence.
+#[derive(Debug)]
+pub(crate) struct Question<'a>(pub(crate) &'a str);
+
+/// Tells whether somebody can be asked.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks; `None` where nobody can be asked.
+pub(crate) fn ask(question: &Question<'_>, interrupts: &Interrupts) -> Option<bool> {
+    if !can_ask() {
+        return None;
+    }
+    let mut stderr = io::stderr();
+    write!(stderr, "{} [y/N] ", question.0).and_then(|()| stderr.flush()).ok()?;
+    let answer = read_line(interrupts).unwrap_or_default();
+    Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Reads a line; nothing where the user interrupts or leaves.
+fn read_line(interrupts: &Interrupts) -> io::Result<String> {
+    let before = interrupts.count();
+    let mut terminal = File::from(rustix::io::dup(io::stdin())?);
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while answer.len() < MAX_ANSWER {
+        let mut fds = [PollFd::new(&terminal, PollFlags::IN)];
+        let ready = match poll(&mut fds, Some(&TICK)) {
+            Ok(count) => count > 0,
+            Err(rustix::io::Errno::INTR) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if interrupts.count() > before {
+            Printer::complain("");
+            return Ok(String::new());
+        }
+        if ready {
+            if terminal.read(&mut byte)? == 0 || byte[0] == b'\n' {
+                break;
+            }
+            answer.push(byte[0]);
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

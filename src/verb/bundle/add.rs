@@ -1,0 +1,180 @@
+//! `bundle add`
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use charly_ir::message::{Mode, RebootPolicy, Verdict};
+use charly_ir::plan::Gate;
+use charly_target_core::DeployTarget;
+use charly_target_core::target::Run;
+use pollster::block_on;
+
+use super::{artifact, plan};
+use crate::context::Context;
+use crate::deploy::{DeployRecipe, SecretSource, Wishes, absolute, declared, target};
+use crate::exit::{Exit, Failure, Outcome, of_verdict};
+use crate::output::{Line, Policy, Progress, Summary};
+use crate::verb::check;
+
+/// Make a deploy hold what its entry declares and what was added by hand, LAYERs included
+///
+/// Shows what is about to change, does it, and says how to undo it. What is there already is verified, not done again.
+/// Whatever ends a run early, the same command goes on from there.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The deploy: `local` is this machine
+    pub(super) name: String,
+    /// Layers to add: a candy's name, a path, or `host/org/repo[/candy/x][@ref]`
+    pub(super) layers: Vec<String>,
+    /// A layer to add, as well
+    #[arg(long = "add-candy", value_name = "LAYER")]
+    pub(super) add_candy: Vec<String>,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    pub(super) compile: Compile,
+    #[command(flatten)]
+    gates: Gates,
+    /// Run a step's command again though it is satisfied; STEP is an id, or `candy/id`
+    #[arg(long, value_name = "STEP")]
+    rerun: Vec<String>,
+    /// Refuse steps that cannot be undone
+    #[arg(long)]
+    pub(super) undoable_only: bool,
+    /// What a step does that needs a reboot: end the run there, go on without, or reboot
+    #[arg(long, value_enum, default_value = "stop", value_name = "WHAT")]
+    reboot: Reboot,
+    /// Bound commands that set no limit of their own
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800, value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: u32,
+    /// Evaluate the candies' checks afterwards
+    #[arg(long)]
+    verify: bool,
+}
+
+/// What a recipe depends on beside its files.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Compile {
+    /// Set a variable that candies ask for
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// Say where a secret is read from: `NAME=env:VARIABLE` or `NAME=file:PATH`
+    #[arg(long, value_name = "NAME=SOURCE")]
+    secret: Vec<SecretSource>,
+    /// Pass over what this venue cannot hold, instead of refusing
+    #[arg(long)]
+    skip_incompatible: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Gates {
+    /// Allow adding package repositories and the keys they are trusted by
+    #[arg(long)]
+    allow_repo_changes: bool,
+    /// Allow running candies' own commands as root
+    #[arg(long)]
+    allow_root_tasks: bool,
+    /// Allow enabling and starting services
+    #[arg(long)]
+    with_services: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Reboot {
+    Stop,
+    Skip,
+    Perform,
+}
+
+pub(crate) fn run(cx: &Context, args: Args) -> Outcome {
+    if args.dry_run {
+        return plan::show(cx, args, false);
+    }
+    let wishes = Wishes {
+        mode: Mode::Ask,
+        rerun: args.rerun.clone(),
+        undoable_only: args.undoable_only,
+        reboot: match args.reboot {
+            Reboot::Stop => RebootPolicy::Stop,
+            Reboot::Skip => RebootPolicy::Skip,
+            Reboot::Perform => RebootPolicy::Perform,
+        },
+        command_timeout: Duration::from_secs(args.timeout.into()),
+        ..args.compile.wishes()?
+    };
+    let policy = Policy { yes: cx.yes, gates: args.gates.open(), ..Policy::default() };
+    let (target, recipe) = prepare(cx, &args, wishes)?;
+    let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy);
+    let began = Instant::now();
+    let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
+    let answer = block_on(target.add(&recipe, run));
+    progress.finish()?;
+    let done = answer?.done;
+    let outcome = recipe.outcome();
+    if done.verdict == Verdict::Ok {
+        let undo = undo(&args);
+        cx.printer.say(Summary { done: &done, took: began.elapsed(), undo: Some(&undo) });
+    }
+    of_verdict(&done.verdict)?;
+    if let Some(outcome) = &outcome {
+        artifact::bring_back(cx, &*target, &outcome.plan)?;
+    }
+    let exit = if args.verify { check::evaluate(cx, &*target, &recipe)? } else { Exit::Done };
+    if cx.printer.is_json() {
+        cx.printer.line(&Line::result(exit, Some(&done)))?;
+    }
+    Ok(exit)
+}
+
+/// Finds the deploy, its target and what it is to hold.
+pub(super) fn prepare(
+    cx: &Context,
+    args: &Args,
+    wishes: Wishes,
+) -> Result<(Box<dyn DeployTarget>, DeployRecipe), Failure> {
+    let workspace = cx.workspace()?;
+    let entry = declared(&workspace, &args.name)?.cloned();
+    let target = target(cx, &args.name, entry.as_ref())?;
+    let added = args.layers.iter().chain(&args.add_candy).map(|layer| absolute(layer, &cx.working));
+    let added = added.collect::<Result<_, _>>()?;
+    Ok((target, DeployRecipe::new(cx, workspace, &args.name, entry, added, wishes)))
+}
+
+/// Returns the command that undoes this one.
+fn undo(args: &Args) -> String {
+    let mut words = vec!["charly", "bundle", "del", &args.name];
+    words.extend(args.layers.iter().chain(&args.add_candy).map(String::as_str));
+    words.join(" ")
+}
+
+impl Compile {
+    pub(crate) fn wishes(&self) -> Result<Wishes, Failure> {
+        let secrets = self.secret.iter().map(|secret| Ok((secret.name.clone(), secret.read()?)));
+        Ok(Wishes {
+            env: self.env.iter().cloned().collect(),
+            secrets: secrets.collect::<anyhow::Result<_>>().map_err(|error| Failure::error(Exit::Invalid, error))?,
+            skip_incompatible: self.skip_incompatible,
+            ..Wishes::default()
+        })
+    }
+}
+
+impl Gates {
+    fn open(&self) -> BTreeSet<Gate> {
+        let Self { allow_repo_changes, allow_root_tasks, with_services } = self;
+        let gates = [
+            (*allow_repo_changes, Gate::AllowRepoChanges),
+            (*allow_root_tasks, Gate::AllowRootTasks),
+            (*with_services, Gate::WithServices),
+        ];
+        gates.into_iter().filter_map(|(open, gate)| open.then_some(gate)).collect()
+    }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,137 @@
+//! `bundle del`
+
+use std::time::Instant;
+
+use charly_ir::message::{DeploySummary, Hello, Mode, Origin, Problem, Remove, Verdict};
+use charly_plans::load::{DeployEntry, Workspace};
+use charly_plans::resolve::LayerRef;
+use charly_target_core::target::Run;
+use pollster::block_on;
+
+use crate::context::Context;
+use crate::deploy::{absolute, run_id, target};
+use crate::exit::{Exit, Failure, Outcome, Told, of_verdict};
+use crate::output::{Line, PlanView, Policy, Progress, Summary};
+
+/// Take a deploy away, or the LAYERs of it that were added by hand
+///
+/// No recipe is needed: the venue's ledger knows what was done, and what was there before.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The deploy: `local` is this machine
+    name: String,
+    /// Layers to take away; without any, everything
+    layers: Vec<String>,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave package repositories in place
+    #[arg(long)]
+    keep_repo_changes: bool,
+    /// Leave services enabled and running
+    #[arg(long)]
+    keep_services: bool,
+    /// Remove data made since the add, too
+    #[arg(long)]
+    purge: bool,
+}
+
+pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
+    let workspace = cx.workspace()?;
+    let entry = workspace.deploys().get(&args.name).cloned();
+    let target = target(cx, &args.name, entry.as_ref())?;
+    let asked = args.layers.iter().map(|layer| absolute(layer, &cx.working)).collect::<Result<Vec<_>, _>>()?;
+    let removal = |hello: &Hello| {
+        let layers = layers(&args.name, &asked, hello, entry.as_ref(), &workspace);
+        Ok(Remove {
+            deploy: args.name.clone(),
+            run: run_id(),
+            layers: layers.map_err(Told)?,
+            mode: if args.dry_run { Mode::DryRun } else { Mode::Ask },
+            keep_repo_changes: args.keep_repo_changes,
+            keep_services: args.keep_services,
+            purge: args.purge,
+        })
+    };
+    let confirm = "It removes data made since the add, and nothing brings that back. Go on?";
+    let policy = Policy {
+        yes: cx.yes,
+        confirm: args.purge.then(|| confirm.to_owned()),
+        silent_diff: args.dry_run && !cx.printer.is_json(),
+        ..Policy::default()
+    };
+    let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy);
+    let began = Instant::now();
+    let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
+    let answer = block_on(target.del(&removal, run));
+    progress.finish()?;
+    let done = answer?.done;
+    if let Some(diff) = progress.diff.as_ref().filter(|_| args.dry_run && !cx.printer.is_json()) {
+        cx.printer.data(PlanView { diff, verbose: cx.printer.verbose })?;
+    } else if done.verdict == Verdict::Ok {
+        cx.printer.say(Summary { done: &done, took: began.elapsed(), undo: None });
+    }
+    let exit = of_verdict(&done.verdict)?;
+    if cx.printer.is_json() {
+        cx.printer.line(&Line::result(exit, Some(&done)))?;
+    }
+    Ok(exit)
+}
+
+/// Finds the layers to take away; none where everything is.
+fn layers(
+    name: &str,
+    asked: &[LayerRef],
+    hello: &Hello,
+    entry: Option<&DeployEntry>,
+    workspace: &Workspace,
+) -> Result<Vec<String>, Failure> {
+    let Some(held) = hello.deploys.iter().find(|deploy| deploy.name == name) else {
+        return Err(
+            Failure::invalid(format!("`{name}` holds nothing")).hint("`charly bundle list` shows what is deployed")
+        );
+    };
+    asked.iter().map(|layer| held_layer(layer, held, entry, workspace)).collect()
+}
+
+/// Finds a layer among those the venue remembers, by its reference or its candy's name. A declared one is refused: the
+/// next add would bring it back.
+fn held_layer(
+    asked: &LayerRef,
+    held: &DeploySummary,
+    entry: Option<&DeployEntry>,
+    workspace: &Workspace,
+) -> Result<String, Failure> {
+    let text = asked.reference.to_string();
+    let named = || held.layers.iter().filter(|layer| layer.reference == text || layer.candy == text);
+    let declared = entry.into_iter().flat_map(|entry| &entry.candies);
+    let mut declared = declared.filter(|(reference, _)| {
+        reference.to_string() == text || named().any(|layer| layer.reference == reference.to_string())
+    });
+    if let Some((_, place)) = declared.next() {
+        return Err(Failure::new(
+            Exit::Invalid,
+            Problem::new(format!("`{text}` is declared, so the next add would bring it back"))
+                .because(format!("it is declared at {place}"))
+                .hint(format!("take that line out, then run `charly bundle add {}`", held.name)),
+        ));
+    }
+    match named().find(|layer| layer.origin == Origin::ByHand).or_else(|| named().next()) {
+        Some(layer) => Ok(layer.candy.clone()),
+        None => Err(unknown(&text, held, workspace)),
+    }
+}
+
+fn unknown(text: &str, held: &DeploySummary, workspace: &Workspace) -> Failure {
+    let name = &held.name;
+    if held.candies.iter().any(|candy| candy.name == text) {
+        let users: Vec<_> = held.candies.iter().filter(|candy| candy.requires.iter().any(|one| one == text)).collect();
+        let users: Vec<_> = users.iter().map(|candy| format!("`{}`", candy.name)).collect();
+        let failure = Failure::new(Exit::Refused, Problem::new(format!("`{text}` is no layer of `{name}` by itself")));
+        return failure.hint(format!("it is there for {}", users.join(", ")));
+    }
+    let layers: Vec<_> = held.layers.iter().map(|layer| format!("`{}`", layer.candy)).collect();
+    let known = workspace.candies().contains_key(text);
+    let what = if known { format!("`{name}` does not hold `{text}`") } else { format!("there is no layer `{text}`") };
+    Failure::invalid(what).hint(format!("`{name}` holds {}", layers.join(", ")))
+}

@@ -1,0 +1,45 @@
+//! `drift`
+
+use charly_ir::message::{Drifted, Inspect, Report};
+use pollster::block_on;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::deploy::target;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{Line, clean, columns};
+
+/// Show where the venue differs from what a deploy placed; the exit code is 1 where it does
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The deploy
+    name: String,
+}
+
+pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
+    let workspace = cx.workspace()?;
+    let target = target(cx, &args.name, workspace.deploys().get(&args.name))?;
+    let report = block_on(target.inspect(Inspect::Drift { deploy: args.name.clone() }))?;
+    let Report::Drift { drifted, compared } = report else {
+        return Err(Failure::invalid("the engine answered another question"));
+    };
+    let exit = if drifted.is_empty() { Exit::Done } else { Exit::Failed };
+    if cx.printer.is_json() {
+        for drifted in &drifted {
+            cx.printer.line(&Line::Item(json!({ "drifted": drifted })))?;
+        }
+        cx.printer.line(&Line::result(exit, None))?;
+        return Ok(exit);
+    }
+    let row = |Drifted { what, subject, how, claims }: &Drifted| {
+        let claims: Vec<_> = claims.iter().map(|claim| clean(&claim.candy)).collect();
+        vec![clean(what), clean(subject), clean(how), claims.join(", ")]
+    };
+    cx.printer.data(columns(&drifted.iter().map(row).collect::<Vec<_>>()))?;
+    if drifted.is_empty() {
+        cx.printer.say(format_args!("all {compared} things are as they were placed"));
+    } else {
+        cx.printer.say(format_args!("`charly bundle add {}` puts them back", args.name));
+    }
+    Ok(exit)
+}

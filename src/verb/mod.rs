@@ -1,0 +1,11 @@
+//! What can be done, one file a verb.
+
+pub(crate) mod bundle;
+pub(crate) mod candy;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod drift;
+pub(crate) mod man;
+pub(crate) mod validate;
+pub(crate) mod why;

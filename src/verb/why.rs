@@ -1,0 +1,66 @@
+//! `why`
+
+use charly_ir::message::{Inspect, Owned, Report};
+use charly_target_local::Local;
+use pollster::block_on;
+
+use crate::context::Context;
+use crate::deploy::target;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{Line, clean, columns};
+
+/// Say which deploy and candy own a file, package or unit
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A path, a package's name, or a unit's
+    subject: String,
+    /// The deploy whose venue is asked
+    #[arg(long, value_name = "NAME", default_value = Local::NAME)]
+    on: String,
+}
+
+pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
+    let workspace = cx.workspace()?;
+    let target = target(cx, &args.on, workspace.deploys().get(&args.on))?;
+    let report = block_on(target.inspect(Inspect::Why { subject: subject(cx, &args.subject) }))?;
+    let Report::Why { owned } = report else {
+        return Err(Failure::invalid("the engine answered another question"));
+    };
+    if owned.is_empty() {
+        return Err(Failure::invalid(format!("no deploy owns `{}`", args.subject))
+            .hint("`charly bundle show NAME` lists what a deploy owns"));
+    }
+    let mut rows = Vec::new();
+    for Owned { what, subject, before, claims } in &owned {
+        for claim in claims {
+            rows.push(vec![
+                clean(what),
+                clean(subject),
+                format!("{}/{}", clean(&claim.deploy), clean(&claim.candy)),
+                clean(&claim.step),
+                format!("before: {}", clean(before)),
+            ]);
+        }
+    }
+    if cx.printer.is_json() {
+        for owned in &owned {
+            cx.printer.line(&Line::Item(serde_json::json!({ "owned": owned })))?;
+        }
+        cx.printer.line(&Line::result(Exit::Done, None))?;
+    } else {
+        cx.printer.data(columns(&rows))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A relative path is one from here; what has no slash may be a package or a unit.
+fn subject(cx: &Context, text: &str) -> String {
+    if !text.contains('/') || text.starts_with('/') {
+        return text.to_owned();
+    }
+    let path = match text.strip_prefix("~/") {
+        Some(below) => cx.home.join(below),
+        None => cx.working.join(text),
+    };
+    path.to_string_lossy().into_owned()
+}
