@@ -46,6 +46,8 @@ use findings::{Findings, Halt};
 
 /// The most that is kept of what a program writes on each stream.
 const OUTPUT_CAP: usize = 1 << 20;
+/// The shortest pause between attempts: none at all would take the venue a processor.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// How long a pause between attempts may go on after a cancel.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -78,7 +80,7 @@ pub fn evaluate(check: &Check, context: &CheckContext<'_>, cancel: &Cancel) -> C
             Err(Halt::Fail(evidence)) => evidence,
         };
         let again = check.retry.and_then(|retry| {
-            let pause = Duration::from_millis(retry.interval_ms);
+            let pause = Duration::from_millis(retry.interval_ms).max(SHORTEST_PAUSE);
             (began.elapsed() + pause <= Duration::from_millis(retry.within_ms)).then_some(pause)
         });
         if cancel.is_requested() || !again.is_none_or(|pause| rest(pause, cancel)) {

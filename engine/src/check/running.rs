@@ -138,10 +138,11 @@ impl State {
     }
 }
 
-/// Counts as enabled what `systemctl is-enabled` does.
+/// Counts as enabled what `systemctl is-enabled` does. Units that nobody can enable or disable are fine either way.
 fn judge_enabled(findings: &mut Findings, unit: &str, wanted: bool, state: &str) {
-    let starts = ["enabled", "enabled-runtime", "static", "alias", "indirect", "generated"].contains(&state);
-    if starts != wanted {
+    let enabled = ["enabled", "enabled-runtime", "alias", "generated"].contains(&state);
+    let neither = ["static", "indirect"].contains(&state);
+    if enabled != wanted && !neither {
         let wanted = if wanted { "enabled" } else { "not enabled" };
         findings.add(format!("`{unit}`: wanted it {wanted}, found it {}", quote(state)));
     }
@@ -190,6 +191,7 @@ mod tests {
             ("loaded", "active", "enabled", (Some(true), Some(true)), ""),
             ("loaded", "inactive", "disabled", (None, None), ""),
             ("loaded", "failed", "static", (Some(false), Some(true)), ""),
+            ("loaded", "failed", "static", (Some(false), Some(false)), ""),
             ("loaded", "activating", "", (Some(true), None), "`u`: wanted it running, found it `activating`"),
             (
                 "loaded",

@@ -54,6 +54,11 @@ pub(super) fn start(program: &Program) -> io::Result<Kept> {
     let [name, arguments @ ..] = program.argv.as_slice() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a program without a name"));
     };
+    if rustix::process::getuid() != rustix::process::geteuid() {
+        // The program could take the real user's rights back, and a shell does so by itself.
+        let why = "a program cannot be started while acting as another user";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
     let (status, status_writer) = io::pipe()?;
     let (stdout, stdout_writer) = io::pipe()?;
     let (stderr, stderr_writer) = io::pipe()?;

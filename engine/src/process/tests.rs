@@ -294,6 +294,20 @@ fn a_panic_in_the_callers_output_leaves_no_process() {
     assert!(outcome.is_err() && seen.len() == 1 && !is_alive(seen[0]));
 }
 
+/// Waits for a process that is nobody's child here, and that has let go of its streams already.
+fn wait_for_the_end(pid: i32) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::process::{PidfdFlags, pidfd_open};
+    match pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) {
+        Err(error) => assert_eq!(error, rustix::io::Errno::SRCH),
+        Ok(process) => {
+            let timeout = Timespec::try_from(LONG).unwrap();
+            let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout));
+            assert_eq!(ended, Ok(1), "{pid} lives");
+        }
+    }
+}
+
 #[test]
 fn the_program_is_ended_when_the_engine_dies() {
     // To the kernel a process's parent is the thread that forked it, so a thread's end stands for the engine's.
@@ -306,7 +320,9 @@ fn the_program_is_ended_when_the_engine_dies() {
     stdout.read_to_end(&mut Vec::new()).unwrap();
     status.read_to_end(&mut Vec::new()).unwrap();
     keeper.wait().unwrap();
-    assert!(pids(&line).iter().all(|pid| !is_alive(*pid)), "{line}");
+    for pid in pids(&line) {
+        wait_for_the_end(pid);
+    }
 }
 
 #[test]
@@ -325,6 +341,22 @@ fn another_user_has_its_groups_and_can_open_its_own_streams() {
     program.user = Some(Identity { uid: 4321, gid: 4322, groups: vec![] });
     program.cwd = tempfile::tempdir().unwrap().path().into();
     assert!(run_captured(&program, &Cancel::default(), 0).is_err(), "the folder is gone");
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "a test that cannot run says so")]
+fn nothing_is_started_with_rights_that_could_be_taken_back() {
+    use rustix::process::Uid;
+    if !rustix::process::geteuid().is_root() {
+        println!("not run: acting as another user needs root");
+        return;
+    }
+    // Only this thread's effective user changes, and the thread ends here.
+    let outcome = std::thread::spawn(|| {
+        rustix::thread::set_thread_res_uid(None::<Uid>, Some(Uid::from_raw(4321)), None::<Uid>).unwrap();
+        run_captured(&sh("id -u"), &Cancel::default(), 99).map_err(|error| error.kind())
+    });
+    assert_eq!(outcome.join().unwrap(), Err(std::io::ErrorKind::PermissionDenied));
 }
 
 #[test]
