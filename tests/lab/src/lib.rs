@@ -10,7 +10,7 @@
 //! let before = guest.snapshot()?;
 //! guest.ssh("deploy", "touch marks")?.success()?;
 //! let diff = before.diff(&guest.snapshot()?, charly_lab::ALLOWED);
-//! assert_eq!(diff.to_string(), "added file /home/deploy/marks: f 0664 1000:1000 e3b0c442…\n");
+//! assert!(diff.to_string().starts_with("added file /home/deploy/marks: f 0664 1000:1000 e3b0c442"));
 //! # Ok(())
 //! # }
 //! ```
