@@ -34,6 +34,7 @@ const PROBE: Duration = Duration::from_secs(3);
 
 /// Holds the arguments of the skill server.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ServeArgs {
     /// Where to listen: an address and port, or `unix:` and a path
     #[arg(long, value_name = "ADDR:PORT|unix:PATH", default_value = "127.0.0.1:8080")]

@@ -159,7 +159,7 @@ mod tests {
         ] {
             std::os::unix::fs::symlink(target, folder.join(link)).unwrap();
         }
-        fs::hard_link(&std::env::current_exe().unwrap(), folder.join("myself"))
+        fs::hard_link(std::env::current_exe().unwrap(), folder.join("myself"))
             .or_else(|_| std::os::unix::fs::symlink("charly-skill", folder.join("myself")))
             .unwrap();
         rustix::fs::mknodat(CWD, folder.join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o755), 0).unwrap();

@@ -36,7 +36,7 @@ impl Guard {
         let all_ours = [in_header, uri.authority().cloned().map(Some)]
             .into_iter()
             .flatten()
-            .map(|host| host.is_some_and(|host| self.is_ours(host.host())))
+            .map(|host| host.is_some_and(|host| has_plain_port(&host) && self.is_ours(host.host())))
             .reduce(|first, second| first && second);
         match all_ours {
             Some(true) => Ok(()),
@@ -68,6 +68,15 @@ impl Guard {
                 Some(_) => forbidden(),
             },
         }
+    }
+}
+
+/// Checks that what follows the host is a port, or nothing.
+fn has_plain_port(host: &Authority) -> bool {
+    match host.as_str().strip_prefix(host.host()) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok() && !port.starts_with('+')),
+        None => false,
     }
 }
 
@@ -133,6 +142,9 @@ mod tests {
             ("127.0.0.1@evil.example", 421, 421),
             ("evil@127.0.0.1", 421, 421),
             ("2130706433", 421, 421),
+            ("localhost:99999", 421, 421),
+            ("localhost:+80", 421, 421),
+            ("localhost:", 421, 421),
             ("0x7f.1", 421, 421),
             ("localhost.", 421, 421),
             ("[::ffff:127.0.0.1]", 421, 200),

@@ -20,6 +20,7 @@ use crate::{
     answer::render,
     caller::Caller,
     guard,
+    manifest::Manifest,
     name::SkillName,
     refusal::Refusal,
     request::{Encoding, RequestError, RunRequest},
@@ -179,13 +180,29 @@ async fn accept(
         Refusal::new(status, error.to_string())
     })?;
     drop(body);
-    service.check(&skill, manifest, &request)?;
+    check(&skill, manifest, &request)?;
     let time = Duration::from_secs(request.timeout).min(service.limits.run_time);
     let time = manifest.most_time.map_or(time, |most| time.min(most));
     let (cancel, cancelled) = oneshot::channel();
     let encoding = request.encoding;
     let (service, caller) = (service.clone(), caller.clone());
     Ok((Job { service, caller, skill, program, request, time, place, cancelled }, cancel, encoding))
+}
+
+/// Checks a request against the skill's manifest.
+fn check(skill: &SkillName, manifest: &Manifest, request: &RunRequest) -> Result<(), Refusal> {
+    if let Some(forms) = &manifest.forms
+        && !forms.iter().any(|form| form.allows(&request.args))
+    {
+        return Err(Refusal::new(StatusCode::FORBIDDEN, format!("`{skill}` is not allowed these arguments")));
+    }
+    match request.env.keys().find(|variable| manifest.fixes(variable)) {
+        None => Ok(()),
+        Some(variable) => {
+            let error = format!("the variable `{variable}` is set by the manifest of `{skill}`");
+            Err(Refusal::new(StatusCode::BAD_REQUEST, error))
+        }
+    }
 }
 
 /// Reads a body, as far and as long as the limits allow.

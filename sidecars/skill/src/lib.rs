@@ -16,7 +16,7 @@
 //! | what the skill may be given | `manifest`, `pattern` |
 //! | a place and a turn | `gate` |
 //! | the run: streams, deadline, cancellation | `run`, in a folder of `work` |
-//! | the process, its limits and sandbox | `spawn`, `sandbox` |
+//! | the process, its limits and sandbox | `spawn`, `sandbox`, `seccomp` |
 //! | the answer, at once or later | `answer`, `tasks` |
 //! | what is written down | `audit` |
 //!
@@ -39,6 +39,7 @@ mod refusal;
 mod request;
 mod run;
 mod sandbox;
+mod seccomp;
 mod server;
 mod service;
 mod settings;

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
+use libc::sock_filter;
 use rustix::{
     fs::{Mode, OFlags},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus},
 };
-use seccompiler::sock_filter;
 use tokio::{
     io::{AsyncWriteExt, unix::AsyncFd},
     net::unix::pipe::{Receiver, Sender},
@@ -47,7 +47,7 @@ pub(crate) struct Order<'a> {
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) limits: &'a [ResourceLimit],
     pub(crate) ruleset: Option<OwnedFd>,
-    pub(crate) filters: Vec<&'a [sock_filter]>,
+    pub(crate) filter: Option<&'a [sock_filter]>,
     pub(crate) time: Duration,
     pub(crate) output: usize,
 }
@@ -184,7 +184,7 @@ fn start(order: Order<'_>) -> Result<Running, Box<dyn Error + Send + Sync>> {
         identity: order.identity,
         limits: order.limits,
         ruleset: order.ruleset.as_ref().map(AsFd::as_fd),
-        filters: &order.filters,
+        filter: order.filter,
     })?;
     Ok(Running { leader: Leader::watch(spawned.pid, spawned.handle)?, stdin, stdout, stderr })
 }

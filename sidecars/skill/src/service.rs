@@ -235,23 +235,6 @@ impl Service {
         })?;
         Ok((program, manifest))
     }
-
-    /// Checks a request against the skill's manifest.
-    pub(crate) fn check(&self, name: &SkillName, manifest: &Manifest, request: &RunRequest) -> Result<(), Refusal> {
-        let refuse = |status, error: String| Err(Refusal::new(status, error));
-        if let Some(forms) = &manifest.forms
-            && !forms.iter().any(|form| form.allows(&request.args))
-        {
-            return refuse(StatusCode::FORBIDDEN, format!("`{name}` is not allowed these arguments"));
-        }
-        if let Some(variable) = request.env.keys().find(|variable| manifest.fixes(variable)) {
-            return refuse(
-                StatusCode::BAD_REQUEST,
-                format!("the variable `{variable}` is set by the manifest of `{name}`"),
-            );
-        }
-        Ok(())
-    }
 }
 
 /// Holds one run that was let in.
@@ -353,7 +336,7 @@ impl Service {
                     identity: manifest.identity.as_ref(),
                     limits: &manifest.limits,
                     ruleset,
-                    filters: self.sandbox.filters(manifest.network),
+                    filter: self.sandbox.filter(manifest.network),
                     time,
                     output: manifest.output.unwrap_or(self.limits.output),
                 };

@@ -19,7 +19,6 @@ use std::{
 };
 
 use rustix::process::Pid;
-use seccompiler::sock_filter;
 use tokio::io::{
     Interest,
     unix::{AsyncFd, AsyncFdRegisterError},
@@ -45,8 +44,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) limits: &'a [ResourceLimit],
     pub(crate) ruleset: Option<BorrowedFd<'a>>,
-    /// System call filters, installed in this order.
-    pub(crate) filters: &'a [&'a [sock_filter]],
+    /// The system call filter.
+    pub(crate) filter: Option<&'a [libc::sock_filter]>,
 }
 
 /// Holds the ids a run gets; it has no supplementary groups.
@@ -100,21 +99,8 @@ pub(crate) fn hide_own_memory() -> io::Result<()> {
 pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Spawned, SpawnError> {
     let arguments = pointers(launch.arguments);
     let environment = pointers(launch.environment);
-    let filters: Vec<libc::sock_fprog> = launch
-        .filters
-        .iter()
-        .map(|filter| libc::sock_fprog {
-            len: u16::try_from(filter.len()).unwrap_or(u16::MAX),
-            filter: filter.as_ptr().cast::<libc::sock_filter>().cast_mut(),
-        })
-        .collect();
-    let child = Child {
-        launch,
-        arguments: &arguments,
-        environment: &environment,
-        filters: &filters,
-        failure: Failure::default(),
-    };
+    let filter = launch.filter.map(program_of);
+    let child = Child { launch, arguments: &arguments, environment: &environment, filter, failure: Failure::default() };
     let mut stack: Vec<MaybeUninit<u8>> = Vec::with_capacity(STACK);
     let mut handle: c_int = -1;
 
@@ -152,6 +138,17 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Spawned, SpawnError> {
     }
 }
 
+/// Filters the system calls of the calling thread from now on.
+pub(crate) fn filter_this_thread(filter: &[libc::sock_filter]) -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    // SAFETY: the instructions outlive the call.
+    if unsafe { install(&program_of(filter)) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn program_of(filter: &[libc::sock_filter]) -> libc::sock_fprog {
+    libc::sock_fprog { len: u16::try_from(filter.len()).unwrap_or(u16::MAX), filter: filter.as_ptr().cast_mut() }
+}
+
 /// Lets the runtime watch a process's handle; gives the handle back where it cannot.
 pub(crate) fn watch(handle: OwnedFd) -> Result<AsyncFd<OwnedFd>, (OwnedFd, io::Error)> {
     // SAFETY: the handle is open, and belongs to the result, which takes it out of the runtime before it is closed.
@@ -167,17 +164,18 @@ struct Child<'a> {
     launch: &'a Launch<'a>,
     arguments: &'a [*const c_char],
     environment: &'a [*const c_char],
-    filters: &'a [libc::sock_fprog],
+    filter: Option<libc::sock_fprog>,
     failure: Failure,
 }
 
 /// Steps of the child that can fail, in their order.
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 11] = [
     "start a session",
     "connect the standard streams",
     "enter the working folder",
     "set a resource limit",
     "change the user",
+    "give up capabilities",
     "tie the run to the server",
     "give up new privileges",
     "apply the file rules",
@@ -228,10 +226,11 @@ const ACTS: [unsafe fn(&Child<'_>) -> c_int; STEPS.len()] = [
     enter_folder,
     set_limits,
     change_user,
+    give_up_capabilities,
     tie_to_server,
     give_up_privileges,
     apply_ruleset,
-    apply_filters,
+    apply_filter,
     execute,
 ];
 
@@ -309,6 +308,36 @@ unsafe fn change_user(child: &Child<'_>) -> c_int {
     0
 }
 
+/// Even a run of root's has no capability: some of them open other processes' environments, past every other rule.
+unsafe fn give_up_capabilities(_: &Child<'_>) -> c_int {
+    /// The header and data of `capset`, which the C library does not declare.
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: c_int,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    /// Being root gives no capabilities back on execution; this and its lock.
+    const NO_ROOT: c_int = 0b11;
+
+    let header = Header { version: VERSION_3, pid: 0 };
+    let none = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    // SAFETY: plain system calls on local values of the kernel's own layout. A server without CAP_SETPCAP cannot set
+    // the first, and has few capabilities to begin with.
+    unsafe {
+        libc::prctl(libc::PR_SET_SECUREBITS, NO_ROOT, 0, 0, 0);
+        libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+        failed(libc::syscall(libc::SYS_capset, ptr::from_ref(&header), none.as_ptr()))
+    }
+}
+
 unsafe fn tie_to_server(_: &Child<'_>) -> c_int {
     // The thread that clones is one of the runtime's own workers, which live as long as the server does.
     // SAFETY: plain system call.
@@ -326,22 +355,22 @@ unsafe fn apply_ruleset(child: &Child<'_>) -> c_int {
     failed(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32) })
 }
 
-unsafe fn apply_filters(child: &Child<'_>) -> c_int {
-    for filter in child.filters {
-        // SAFETY: the filter points to instructions that live while the parent is suspended; the kernel copies them.
-        let done = unsafe {
-            libc::syscall(
-                libc::SYS_seccomp,
-                libc::SECCOMP_SET_MODE_FILTER,
-                0_usize,
-                ptr::from_ref::<libc::sock_fprog>(filter),
-            )
-        };
-        if done == -1 {
-            return -1;
-        }
+unsafe fn apply_filter(child: &Child<'_>) -> c_int {
+    let Some(filter) = &child.filter else { return 0 };
+    // SAFETY: the filter's instructions live while the parent is suspended.
+    failed(unsafe { install(filter) })
+}
+
+unsafe fn install(filter: &libc::sock_fprog) -> libc::c_long {
+    // SAFETY: plain system call; the kernel copies the instructions that `filter` points to.
+    unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0_usize,
+            ptr::from_ref::<libc::sock_fprog>(filter),
+        )
     }
-    0
 }
 
 unsafe fn execute(child: &Child<'_>) -> c_int {

@@ -128,8 +128,8 @@ mod tests {
         fs::create_dir_all(folder.path.join("a/b")).unwrap();
         fs::write(folder.path.join("a/b/file"), "x").unwrap();
         std::os::unix::fs::symlink("/", folder.path.join("a/root")).unwrap();
-        fs::set_permissions(folder.path.join("a/b"), Permissions::from_mode(0)).unwrap();
-        fs::set_permissions(folder.path.join("a"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(folder.path.join("a/b"), Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(folder.path.join("a"), Permissions::from_mode(0o000)).unwrap();
         let path = folder.path.clone();
         folder.remove().await;
         assert!(!path.exists());
