@@ -25,15 +25,24 @@ fn candy(number: usize) -> String {
     }
     text += "  env: {DEMO: value}\n  plan:\n";
     for step in 0..4 {
-        writeln!(text, "    - run: write file {step}\n      write: /opt/c{number}/file-{step}\n      mode: \"0644\"").unwrap();
+        writeln!(text, "    - run: write file {step}\n      write: /opt/c{number}/file-{step}\n      mode: \"0644\"")
+            .unwrap();
         writeln!(text, "      content: |\n        line one of {step}\n        line two").unwrap();
     }
     for step in 0..3 {
-        writeln!(text, "    - {{run: \"folder {step}\", mkdir: \"${{HOME}}/c{number}/{step}\", run_as: \"${{USER}}\"}}").unwrap();
+        writeln!(
+            text,
+            "    - {{run: \"folder {step}\", mkdir: \"${{HOME}}/c{number}/{step}\", run_as: \"${{USER}}\"}}"
+        )
+        .unwrap();
     }
     text += "    - run: a command\n      command: |\n        set -eu\n        echo done\n      run_as: root\n";
     for step in 0..2 {
-        writeln!(text, "    - {{check: \"file {step}\", file: /opt/c{number}/file-{step}, exists: true, contains: [line]}}").unwrap();
+        writeln!(
+            text,
+            "    - {{check: \"file {step}\", file: /opt/c{number}/file-{step}, exists: true, contains: [line]}}"
+        )
+        .unwrap();
     }
     text
 }

@@ -21,9 +21,25 @@ pub struct LoadedCandy {
     pub folder: Option<Folder>,
     /// Where the candy comes from.
     pub origin: Origin,
+    /// The build files in its folder, by which builders are found.
+    pub(crate) build_files: Vec<&'static str>,
     /// The project whose names it uses.
     pub(crate) scope: ScopeId,
 }
+
+/// The files by which builders are found.
+const BUILD_FILES: &[&str] = &[
+    "Cargo.lock",
+    "Cargo.toml",
+    "environment.yml",
+    "package-lock.json",
+    "package.json",
+    "pixi.lock",
+    "pixi.toml",
+    "pyproject.toml",
+    "requirements.txt",
+    "uv.lock",
+];
 
 /// Where a candy comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +58,21 @@ pub enum Origin {
 }
 
 impl LoadedCandy {
+    /// Puts a candy in its surroundings.
+    pub(crate) fn new(
+        candy: Candy,
+        source: Arc<Source>,
+        folder: Option<Folder>,
+        origin: Origin,
+        scope: ScopeId,
+    ) -> Self {
+        let build_files = folder.as_ref().map_or_else(Vec::new, |folder| folder.present(BUILD_FILES));
+        Self { candy, source, folder, origin, build_files, scope }
+    }
+
     /// Takes a candy with nothing around it.
     pub(crate) fn alone(candy: Candy, source: Arc<Source>) -> Self {
-        Self { candy, source, folder: None, origin: Origin::Project, scope: ScopeId(0) }
+        Self::new(candy, source, None, Origin::Project, ScopeId(0))
     }
 
     /// Returns the candy's name.
@@ -71,9 +99,7 @@ pub(crate) fn load_candy(
     };
     let (document, mut found) = schema::parse(&source);
     match document {
-        Some(Document::Candy(candy)) => {
-            (Some(LoadedCandy { candy: *candy, source, folder: Some(folder), origin, scope }), found)
-        }
+        Some(Document::Candy(candy)) => (Some(LoadedCandy::new(*candy, source, Some(folder), origin, scope)), found),
         Some(Document::Project(_)) => {
             let place = Place { source, span: Span::default() };
             let finding = Diagnostic::error("this is a project, not a candy").at(place);

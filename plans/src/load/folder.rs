@@ -44,14 +44,20 @@ pub enum Blob {
 }
 
 impl Folder {
-    /// Tells whether a file is there.
-    pub fn has(&self, path: &str) -> bool {
+    /// Returns those of the names that are files of the folder, which is read once however many names there are.
+    pub(crate) fn present(&self, names: &[&'static str]) -> Vec<&'static str> {
+        let mut present = Vec::new();
         match self {
-            Self::Disk(folder) => folder.join(path).is_file(),
-            Self::Shipped(name) => {
-                SHIPPED.binary_search_by_key(&format!("{name}/{path}").as_str(), |(path, _)| path).is_ok()
+            Self::Disk(folder) => {
+                for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                    let name = entry.file_name();
+                    present.extend(names.iter().find(|known| name == ***known));
+                }
+                present.sort_unstable();
             }
+            Self::Shipped(_) => present.extend(names.iter().filter(|name| self.read(name).is_ok())),
         }
+        present
     }
 
     /// Reads a whole file.

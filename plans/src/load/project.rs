@@ -63,7 +63,7 @@ pub(crate) fn load_project(
                     Some(Document::Project(project)) => scope.project = Some((source, *project)),
                     Some(Document::Candy(candy)) => {
                         let folder = Some(Folder::Disk(root.to_owned()));
-                        let candy = LoadedCandy { candy: *candy, source, folder, origin: origin.clone(), scope: id };
+                        let candy = LoadedCandy::new(*candy, source, folder, origin.clone(), id);
                         scope.candies.insert(candy.name().to_owned(), Arc::new(candy));
                     }
                     None => {}
@@ -98,13 +98,7 @@ pub(crate) fn load_project(
     }
     if let Some((source, project)) = scope.project.take() {
         for (name, candy) in project.candy.iter() {
-            let candy = LoadedCandy {
-                candy: candy.value.clone(),
-                source: Arc::clone(&source),
-                folder: None,
-                origin: origin.clone(),
-                scope: id,
-            };
+            let candy = LoadedCandy::new(candy.value.clone(), Arc::clone(&source), None, origin.clone(), id);
             if candy.name() == name.value {
                 add(&mut scope, candy, found);
             }

@@ -104,7 +104,8 @@ impl Workspace {
             if let Some((source, project)) = workspace.scopes[at].project.take() {
                 let reachable = at == ROOT.0 || workspace.is_merged(ScopeId(at));
                 if reachable {
-                    workspace.add_entities(&source, &project);
+                    let folder = workspace.scopes[at].root.clone();
+                    workspace.add_entities(&source, &project, Some(&folder));
                 }
                 workspace.scopes[at].project = Some((source, project));
             }
@@ -333,15 +334,15 @@ impl Workspace {
                 let (project, findings) = schema::parse_project(&source);
                 found.extend(findings);
                 if let Some(project) = project {
-                    self.add_entities(&source, &project);
+                    self.add_entities(&source, &project, file.parent());
                 }
             }
             Err(finding) => found.push(*finding),
         }
     }
 
-    /// Lays a project's entities over those that are there.
-    fn add_entities(&mut self, source: &Arc<Source>, project: &Project) {
+    /// Lays a project's entities over those that are there. Paths in them are relative to the folder of their file.
+    fn add_entities(&mut self, source: &Arc<Source>, project: &Project, folder: Option<&Path>) {
         lay_over(&mut self.boxes, &project.box_, source);
         lay_over(&mut self.vms, &project.vm, source);
         lay_over(&mut self.clusters, &project.k8s, source);
@@ -355,7 +356,11 @@ impl Workspace {
         }
         for (name, deploy) in project.deploy.iter() {
             let at = |span| Place { source: Arc::clone(source), span };
-            let candies: Vec<_> = deploy.candy.iter().map(|candy| (candy.value.clone(), at(candy.span))).collect();
+            let absolute = |reference: &Reference| match (reference, folder) {
+                (Reference::Path(path), Some(folder)) => Reference::Path(folder.join(path).display().to_string()),
+                (reference, _) => reference.clone(),
+            };
+            let candies: Vec<_> = deploy.candy.iter().map(|candy| (absolute(candy), at(candy.span))).collect();
             let place = at(name.span);
             if let Some(entry) = self.deploys.get_mut(&name.value) {
                 entry.deploy.overlay(deploy.value.clone());

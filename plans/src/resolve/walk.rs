@@ -47,20 +47,6 @@ pub struct ResolvedCandy {
 /// What lies at a path of a candy's folder: one file or several, or why there is nothing.
 pub type Sources = Result<Vec<SourceFile>, String>;
 
-/// The files by which builders are found.
-const BUILD_FILES: &[&str] = &[
-    "Cargo.lock",
-    "Cargo.toml",
-    "environment.yml",
-    "package-lock.json",
-    "package.json",
-    "pixi.lock",
-    "pixi.toml",
-    "pyproject.toml",
-    "requirements.txt",
-    "uv.lock",
-];
-
 impl LayerRef {
     /// Reads a reference as a person gives it.
     pub fn parse(text: &str) -> Result<Self, Diagnostic> {
@@ -207,6 +193,6 @@ fn sources(loaded: &LoadedCandy) -> BTreeMap<String, Sources> {
 
 fn build_files(loaded: &LoadedCandy) -> BTreeMap<&'static str, SourceFile> {
     let Some(folder) = &loaded.folder else { return BTreeMap::new() };
-    let present = BUILD_FILES.iter().filter(|name| folder.has(name));
-    present.filter_map(|name| Some((*name, find_sources(folder, name).ok()?.pop()?))).collect()
+    let found = loaded.build_files.iter();
+    found.filter_map(|name| Some((*name, find_sources(folder, name).ok()?.pop()?))).collect()
 }

@@ -289,12 +289,12 @@ mod tests {
         let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..20 {
             let alias = format!("*a{}, ", level - 1).repeat(10);
-            laughs += &format!("a{level}: &a{level} [{}]\n", alias.trim_end_matches(", "));
+            laughs = format!("{laughs}a{level}: &a{level} [{}]\n", alias.trim_end_matches(", "));
         }
         let deep_flow = "[".repeat(100_000);
-        let deep_block = (0..300).map(|level| format!("{}a:\n", " ".repeat(level))).collect::<String>();
+        let deep_block = (0..300).map(|level| " ".repeat(level) + "a:\n").collect::<String>();
         let dashes = "- ".repeat(100_000);
-        let wide = (0..200_000).map(|key| format!("k{key}: 1\n")).collect::<String>();
+        let wide = (0..200_000).map(|key| format!("k{key}: 1")).collect::<Vec<_>>().join("\n");
         for (text, want) in [
             (laughs.as_str(), "f:6:10: the aliases of the document expand to more than it may hold"),
             (&deep_flow, "f:1:65: the document is nested more than 64 levels deep"),

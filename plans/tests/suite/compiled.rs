@@ -104,7 +104,8 @@ fn every_part_of_a_candy() {
         ..Options::default()
     };
     let files = [("conf", "c\n"), ("tree/a", "a"), ("tree/b/c", "bc")];
-    let compiled = compiled(lines, &files, &debian(), &options).unwrap_or_else(|found| panic!("{}", found.render(false)));
+    let compiled =
+        compiled(lines, &files, &debian(), &options).unwrap_or_else(|found| panic!("{}", found.render(false)));
     insta::assert_json_snapshot!(compiled.plan);
     let blobs: BTreeSet<_> = compiled.blobs.keys().copied().collect();
     assert_eq!(blobs, compiled.plan.blobs().into_keys().collect());
@@ -152,10 +153,8 @@ fn without_a_supervisor_services_are_carried() {
     let alpine = facts("ID=alpine\nVERSION_ID=3.22.1\n", PackageManager::Apk, Init::None);
     let compiled = compiled("  service: [{name: a, exec: /a}]\n", &[], &alpine, &Options::default()).unwrap();
     let [step] = compiled.plan.candies[0].steps.as_slice() else { panic!() };
-    let want = Action::Unsupported {
-        what: "service".into(),
-        reason: "nothing here supervises services with units: a".into(),
-    };
+    let want =
+        Action::Unsupported { what: "service".into(), reason: "nothing here supervises services with units: a".into() };
     assert_eq!(step.action, want);
 }
 

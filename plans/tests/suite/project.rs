@@ -77,7 +77,8 @@ fn candies_are_found_where_the_project_says() {
         .candy("candy/e", "");
     let workspace = tree.load();
     let all = workspace.candies();
-    let found: Vec<_> = all.iter().filter(|(_, candy)| candy.origin == Origin::Project).map(|(name, _)| name.as_str()).collect();
+    let found: Vec<_> =
+        all.iter().filter(|(_, candy)| candy.origin == Origin::Project).map(|(name, _)| name.as_str()).collect();
     assert_eq!(found, ["a", "b", "c"]);
 }
 
@@ -115,7 +116,8 @@ deploy:
   other: {target: vm, vm: m}
 vm: {m: {source: {cloud_image: {url: 'https://x'}}, ram: 2G}}
 ";
-    let machine = "deploy: {web: {env: {B: machine}, candy: [tmux]}, mine: {candy: [hello]}}\nvm: {m: {source: {}, ram: 8G}}\n";
+    let machine =
+        "deploy: {web: {env: {B: machine}, candy: [tmux]}, mine: {candy: [hello]}}\nvm: {m: {source: {}, ram: 8G}}\n";
     let tree = Tree::new(&[("charly.yml", project), ("machine.yml", machine)]);
     let (workspace, _) = Workspace::load(&tree.settings());
     let web = &workspace.deploys()["web"];
