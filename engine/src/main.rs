@@ -1,6 +1,7 @@
 //! The program `charly-guest`: the engine at the end of a pipe.
 //!
-//! Without an argument it is the front engine of the user who runs it. With `root` it keeps root's ledger for a front engine.
+//! Without an argument it is the front engine of the user who runs it, with `home PATH` one whose user has another home
+//! folder than the passwd database says. With `root` it keeps root's ledger for a front engine.
 
 use std::io;
 use std::path::Path;
@@ -15,8 +16,10 @@ const CANNOT_BEGIN: u8 = 70;
 fn main() -> ExitCode {
     // Files are made for nobody else and then given their mode; what the login's umask was does not matter.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let result = match std::env::args().nth(1).as_deref() {
-        None => front(),
+    let mut arguments = std::env::args().skip(1);
+    let result = match arguments.next().as_deref() {
+        None => front(None),
+        Some("home") => front(arguments.next()),
         Some("root") => session::serve_root(io::stdin(), io::stdout()).map_err(|error| error.to_string()),
         Some(other) => Err(format!("unknown argument `{other}`; this is charly's engine, and charly starts it")),
     };
@@ -32,8 +35,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn front() -> Result<(), String> {
-    let facts = charly_engine::facts::gather(Path::new("/")).map_err(|error| error.to_string())?;
+fn front(home: Option<String>) -> Result<(), String> {
+    let mut facts = charly_engine::facts::gather(Path::new("/")).map_err(|error| error.to_string())?;
+    if let Some(home) = home {
+        facts.user.home = home;
+    }
     let settings = Settings { root: "/".into(), facts, cancel: Cancel::default() };
     let hello = session::hello(&settings);
     let mut peer = PipePeer::start(io::stdin(), io::stdout(), &hello, settings.cancel.clone());

@@ -44,6 +44,9 @@ pub struct DeploySummary {
     pub state: DeployState,
     /// When the ledger was last written, in seconds since 1970.
     pub updated_s: u64,
+    /// Whether root's ledger knows of it, so that changing it needs root.
+    #[serde(default)]
+    pub system: bool,
 }
 
 /// A layer that a deploy was asked to hold.

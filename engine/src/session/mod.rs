@@ -24,6 +24,7 @@ use charly_ir::message::{CandySummary, DeploySummary, Done, Event, Hello, PROTOC
 
 use crate::ledger::{DeployId, DeployRecord, Holder, LedgerError, Probe};
 use crate::process::Cancel;
+use crate::resource::Desk;
 use crate::tree::{Root, TreeError, Trust};
 use crate::venue::{Side, Venue};
 use crate::worker::WorkError;
@@ -149,7 +150,7 @@ fn venue(settings: &Settings, side: Side) -> Result<Venue, WorkError> {
         // A root that belongs to a user is owned by that user throughout.
         Side::System => (me, rustix::process::getegid().as_raw()),
     };
-    Ok(Venue { root, facts: settings.facts.clone(), side, owner, cancel: settings.cancel.clone() })
+    Ok(Venue { root, facts: settings.facts.clone(), side, owner, cancel: settings.cancel.clone(), desk: Desk::default() })
 }
 
 /// Returns what the ledgers know of the user's deploys.
@@ -163,6 +164,11 @@ fn summaries(settings: &Settings) -> Result<Vec<DeploySummary>, WorkError> {
                 found.push(summarize(id, record));
             }
         }
+    }
+    let mut system = Hand::reading(venue(settings, Side::System)?)?;
+    for summary in &mut found {
+        let id = DeployId { uid: settings.facts.user.uid, name: summary.name.clone() };
+        summary.system = system.book().deploys.contains_key(&id) || !system.steps_of(&id)?.is_empty();
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
@@ -181,6 +187,7 @@ fn summarize(id: &DeployId, record: &DeployRecord) -> DeploySummary {
         candies: candies.collect(),
         state: record.state,
         updated_s: record.updated_s,
+        system: false,
     }
 }
 
@@ -188,7 +195,7 @@ fn summarize(id: &DeployId, record: &DeployRecord) -> DeploySummary {
 fn untouched(error: &WorkError) -> Done {
     let problem = error.problem();
     Done::verdict(match error {
-        WorkError::Plan(_) => Verdict::Invalid(problem),
+        WorkError::Plan(_) | WorkError::Unfit(_) => Verdict::Invalid(problem),
         WorkError::Conflict { .. } => Verdict::Refused(problem),
         WorkError::Ledger(LedgerError::Lock(_)) => {
             Verdict::Refused(problem.hint("wait for that run to end, then run the same command again"))

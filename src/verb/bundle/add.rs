@@ -22,26 +22,16 @@ use crate::verb::check;
 /// Whatever ends a run early, the same command goes on from there.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The deploy: `local` is this machine
-    pub(super) name: String,
-    /// Layers to add: a candy's name, a path, or `host/org/repo[/candy/x][@ref]`
-    pub(super) layers: Vec<String>,
-    /// A layer to add, as well
-    #[arg(long = "add-candy", value_name = "LAYER")]
-    pub(super) add_candy: Vec<String>,
+    #[command(flatten)]
+    what: What,
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
-    #[command(flatten)]
-    pub(super) compile: Compile,
     #[command(flatten)]
     gates: Gates,
     /// Run a step's command again though it is satisfied; STEP is an id, or `candy/id`
     #[arg(long, value_name = "STEP")]
     rerun: Vec<String>,
-    /// Refuse steps that cannot be undone
-    #[arg(long)]
-    pub(super) undoable_only: bool,
     /// What a step does that needs a reboot: end the run there, go on without, or reboot
     #[arg(long, value_enum, default_value = "stop", value_name = "WHAT")]
     reboot: Reboot,
@@ -51,6 +41,23 @@ pub(crate) struct Args {
     /// Evaluate the candies' checks afterwards
     #[arg(long)]
     verify: bool,
+}
+
+/// What a deploy is to hold.
+#[derive(Debug, clap::Args)]
+pub(super) struct What {
+    /// The deploy: `local` is this machine
+    pub(super) name: String,
+    /// Layers to add: a candy's name, a path, or `host/org/repo[/candy/x][@ref]`
+    layers: Vec<String>,
+    /// A layer to add, as well
+    #[arg(long = "add-candy", value_name = "LAYER")]
+    add_candy: Vec<String>,
+    /// Refuse steps that cannot be undone
+    #[arg(long)]
+    undoable_only: bool,
+    #[command(flatten)]
+    compile: Compile,
 }
 
 /// What a recipe depends on beside its files.
@@ -87,24 +94,23 @@ enum Reboot {
     Perform,
 }
 
-pub(crate) fn run(cx: &Context, args: Args) -> Outcome {
+pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     if args.dry_run {
-        return plan::show(cx, args, false);
+        return plan::show(cx, &args.what, false);
     }
     let wishes = Wishes {
         mode: Mode::Ask,
         rerun: args.rerun.clone(),
-        undoable_only: args.undoable_only,
         reboot: match args.reboot {
             Reboot::Stop => RebootPolicy::Stop,
             Reboot::Skip => RebootPolicy::Skip,
             Reboot::Perform => RebootPolicy::Perform,
         },
         command_timeout: Duration::from_secs(args.timeout.into()),
-        ..args.compile.wishes()?
+        ..args.what.wishes()?
     };
     let policy = Policy { yes: cx.yes, gates: args.gates.open(), ..Policy::default() };
-    let (target, recipe) = prepare(cx, &args, wishes)?;
+    let (target, recipe) = prepare(cx, &args.what, wishes)?;
     let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy);
     let began = Instant::now();
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
@@ -113,7 +119,7 @@ pub(crate) fn run(cx: &Context, args: Args) -> Outcome {
     let done = answer?.done;
     let outcome = recipe.outcome();
     if done.verdict == Verdict::Ok {
-        let undo = undo(&args);
+        let undo = undo(&args.what);
         cx.printer.say(Summary { done: &done, took: began.elapsed(), undo: Some(&undo) });
     }
     of_verdict(&done.verdict)?;
@@ -130,22 +136,28 @@ pub(crate) fn run(cx: &Context, args: Args) -> Outcome {
 /// Finds the deploy, its target and what it is to hold.
 pub(super) fn prepare(
     cx: &Context,
-    args: &Args,
+    what: &What,
     wishes: Wishes,
 ) -> Result<(Box<dyn DeployTarget>, DeployRecipe), Failure> {
     let workspace = cx.workspace()?;
-    let entry = declared(&workspace, &args.name)?.cloned();
-    let target = target(cx, &args.name, entry.as_ref())?;
-    let added = args.layers.iter().chain(&args.add_candy).map(|layer| absolute(layer, &cx.working));
+    let entry = declared(&workspace, &what.name)?.cloned();
+    let target = target(cx, &what.name, entry.as_ref())?;
+    let added = what.layers.iter().chain(&what.add_candy).map(|layer| absolute(layer, &cx.working));
     let added = added.collect::<Result<_, _>>()?;
-    Ok((target, DeployRecipe::new(cx, workspace, &args.name, entry, added, wishes)))
+    Ok((target, DeployRecipe::new(cx, workspace, &what.name, entry, added, wishes)))
 }
 
 /// Returns the command that undoes this one.
-fn undo(args: &Args) -> String {
-    let mut words = vec!["charly", "bundle", "del", &args.name];
-    words.extend(args.layers.iter().chain(&args.add_candy).map(String::as_str));
+fn undo(what: &What) -> String {
+    let mut words = vec!["charly", "bundle", "del", &what.name];
+    words.extend(what.layers.iter().chain(&what.add_candy).map(String::as_str));
     words.join(" ")
+}
+
+impl What {
+    pub(super) fn wishes(&self) -> Result<Wishes, Failure> {
+        Ok(Wishes { undoable_only: self.undoable_only, ..self.compile.wishes()? })
+    }
 }
 
 impl Compile {

@@ -42,7 +42,7 @@ fn fetch(cx: &Context, target: &dyn DeployTarget, artifact: &Artifact, to: &Path
     if done.verdict != Verdict::Ok {
         return of_verdict(&done.verdict).map(|_| ());
     }
-    let mut store = || -> anyhow::Result<()> {
+    let store = || -> anyhow::Result<()> {
         if !rewrite.is_empty() {
             let text = std::fs::read_to_string(file.path()).context("what is rewritten must be text")?;
             let text = rewrite.iter().fold(text, |text, (find, replace)| text.replace(find, replace));

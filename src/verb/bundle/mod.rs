@@ -28,9 +28,9 @@ pub(crate) enum Verb {
 impl Verb {
     pub(crate) fn run(self, cx: &Context) -> Outcome {
         match self {
-            Self::Add(args) => add::run(cx, args),
+            Self::Add(args) => add::run(cx, &args),
             Self::Del(args) => del::run(cx, &args),
-            Self::Plan(args) => plan::run(cx, args),
+            Self::Plan(args) => plan::run(cx, &args),
             Self::List(args) => list::run(cx, &args),
             Self::Show(args) => show::run(cx, &args),
             Self::Status(args) => status::run(cx, &args),

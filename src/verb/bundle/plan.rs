@@ -5,9 +5,8 @@ use charly_ir::plan::InstallPlan;
 use pollster::block_on;
 use serde::Serialize;
 
-use super::add::{self, prepare};
+use super::add::{What, prepare};
 use crate::context::Context;
-use crate::deploy::Wishes;
 use crate::exit::{Exit, Outcome, of_verdict};
 use crate::output::{PlanView, Policy, Progress};
 
@@ -17,7 +16,7 @@ use crate::output::{PlanView, Policy, Progress};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    add: add::Args,
+    what: What,
     /// Print the dependency graph in the language of Graphviz instead
     #[arg(long)]
     graph: bool,
@@ -35,14 +34,13 @@ struct Document<'a> {
     diff: Option<&'a charly_ir::message::Diff>,
 }
 
-pub(crate) fn run(cx: &Context, args: Args) -> Outcome {
-    show(cx, args.add, args.graph)
+pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
+    show(cx, &args.what, args.graph)
 }
 
 /// Shows what an add would change.
-pub(super) fn show(cx: &Context, args: add::Args, graph: bool) -> Outcome {
-    let wishes = Wishes { undoable_only: args.undoable_only, ..args.compile.wishes()? };
-    let (target, recipe) = prepare(cx, &args, wishes)?;
+pub(super) fn show(cx: &Context, what: &What, graph: bool) -> Outcome {
+    let (target, recipe) = prepare(cx, what, what.wishes()?)?;
     if graph {
         let held = block_on(target.status())?.deploys;
         cx.printer.data(recipe.layers(&held)?.resolved.dot())?;
@@ -59,7 +57,7 @@ pub(super) fn show(cx: &Context, args: add::Args, graph: bool) -> Outcome {
             && let Some(outcome) = &outcome
         {
             let InstallPlan { format, os, arch, candies } = &outcome.plan;
-            let (format, deploy, layers) = (*format, args.name.as_str(), outcome.layers.as_slice());
+            let (format, deploy, layers) = (*format, what.name.as_str(), outcome.layers.as_slice());
             cx.printer.document(&Document { format, os, arch, candies, deploy, layers, diff })?;
         }
     } else if let Some(diff) = diff {

@@ -52,7 +52,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         0 => format!("none in {compared} things"),
         n => format!("{n} of {compared} things; `charly drift {}` shows them", args.name),
     };
-    let DeploySummary { name, layers, candies, state, updated_s } = &deploy;
+    let DeploySummary { name, layers, candies, state, updated_s, system: _ } = &deploy;
     let layers: Vec<_> = layers.iter().map(|layer| clean(&layer.candy)).collect();
     let candies: Vec<_> =
         candies.iter().map(|candy| format!("{} {}", clean(&candy.name), clean(&candy.version))).collect();

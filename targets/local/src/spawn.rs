@@ -36,7 +36,7 @@ fn start(path: &Path, settings: &Settings) -> io::Result<Child> {
     let mut command = Command::new(path);
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some(home) = &settings.home {
-        command.env("HOME", home);
+        command.arg("home").arg(home);
     }
     command.spawn()
 }

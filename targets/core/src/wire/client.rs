@@ -104,7 +104,7 @@ impl<'a> Client<'a> {
             let run = Run {
                 hello,
                 mode: mode_of(&request),
-                wants_root: wants_root(&request),
+                wants_root: wants_root(&request, &hello),
                 supply,
                 report: None,
                 sink,
@@ -273,12 +273,14 @@ fn mode_of(request: &Request) -> Option<Mode> {
     }
 }
 
-/// Tells whether a request needs root. What a removal needs is for the engine to say.
-fn wants_root(request: &Request) -> bool {
+/// Tells whether a request needs root: for what it asks for, or for what there is of it already.
+fn wants_root(request: &Request, hello: &Hello) -> bool {
+    let known = |name: &str| hello.deploys.iter().any(|deploy| deploy.name == name && deploy.system);
     match request {
         Request::Apply(apply) if apply.mode != Mode::DryRun => {
-            apply.plan.steps().any(|(_, step)| step.scope.is_system())
+            known(&apply.deploy) || apply.plan.steps().any(|(_, step)| step.scope.is_system())
         }
+        Request::Remove(remove) if remove.mode != Mode::DryRun => known(&remove.deploy),
         _ => false,
     }
 }
