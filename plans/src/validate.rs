@@ -90,19 +90,6 @@ impl Workspace {
         found
     }
 
-    /// Returns the candies that a deploy declares: those of its template for this machine, then its own.
-    pub fn layers_of_deploy(&self, name: &str) -> Option<Vec<LayerRef>> {
-        let entry = self.deploys().get(name)?;
-        let local = entry.deploy.local.as_ref().and_then(|local| self.locals().get(local.as_str()));
-        let mut layers = local.map_or_else(Vec::new, |local| layers_of(&local.value.candy, &local.place.source));
-        let own = entry
-            .candies
-            .iter()
-            .map(|(reference, place)| LayerRef { reference: reference.clone(), place: Some(place.clone()) });
-        layers.extend(own);
-        Some(layers)
-    }
-
     /// Finds what deploys name and nobody declares.
     fn unknown_entities(&self) -> Vec<Diagnostic> {
         let mut found = Vec::new();

@@ -65,7 +65,8 @@ pub struct DeployEntry {
     pub deploy: Deploy,
     /// The place of its name, in the machine's file where it is in both.
     pub place: Place,
-    /// The candies it declares, each with its place, so that a refusal can name file and line.
+    /// The candies it declares, those of its template for this machine first, each with its place, so that a refusal can
+    /// name file and line.
     pub candies: Vec<(Reference, Place)>,
 }
 
@@ -113,6 +114,7 @@ impl Workspace {
         if let Some(file) = &settings.machine_file {
             workspace.load_machine(file, &mut found);
         }
+        workspace.add_templates();
         (workspace, found)
     }
 
@@ -372,6 +374,19 @@ impl Workspace {
                 let entry = DeployEntry { deploy: deploy.value.clone(), place, candies };
                 self.deploys.insert(name.value.clone(), entry);
             }
+        }
+    }
+}
+
+impl Workspace {
+    /// Puts the candies of a template for this machine before those that its deploys declare themselves.
+    fn add_templates(&mut self) {
+        for entry in self.deploys.values_mut() {
+            let local = entry.deploy.local.as_ref().and_then(|local| self.locals.get(local.as_str()));
+            let Some(Declared { value, place }) = local else { continue };
+            let at = |span| Place { source: Arc::clone(&place.source), span };
+            let candies = value.candy.iter().map(|candy| (candy.value.clone(), at(candy.span)));
+            entry.candies.splice(0..0, candies);
         }
     }
 }

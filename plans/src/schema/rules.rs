@@ -5,8 +5,9 @@ use std::collections::hash_map::Entry;
 
 use super::candy::Candy;
 use super::project::Project;
+use super::run::Run;
 use super::service::Service;
-use super::step::{Run, StepKind};
+use super::step::StepKind;
 use super::values::EnvName;
 use crate::diagnostic::Diagnostic;
 use crate::read::{FromText, Map, Problem, Reader, Spanned};

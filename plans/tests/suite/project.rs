@@ -124,12 +124,9 @@ vm: {m: {source: {cloud_image: {url: 'https://x'}}, ram: 2G}}
     let env: Vec<_> = web.deploy.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(env, [("A", "project"), ("B", "machine")]);
     assert_eq!(web.deploy.port.len(), 1);
-    assert_eq!(web.candies.len(), 1);
-    assert_eq!(web.candies[0].1.to_string(), "machine.yml:1:43");
+    let candies: Vec<_> = web.candies.iter().map(|(reference, place)| format!("{reference} {place}")).collect();
+    assert_eq!(candies, ["hello charly.yml:2:24", "tmux machine.yml:1:43"]);
     assert!(web.place.to_string().starts_with("machine.yml:1:"));
-    let layers: Vec<_> =
-        workspace.layers_of_deploy("web").unwrap().into_iter().map(|layer| layer.reference.to_string()).collect();
-    assert_eq!(layers, ["hello", "tmux"]);
     assert_eq!(workspace.vms()["m"].value.ram.as_ref().unwrap().value, "8G");
     assert!(workspace.vms()["m"].value.source.cloud_image.is_some());
 }
