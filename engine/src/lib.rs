@@ -14,6 +14,7 @@ pub mod check;
 pub mod environment;
 pub mod facts;
 pub mod ledger;
+pub mod packages;
 pub mod process;
 pub mod session;
 pub mod tree;

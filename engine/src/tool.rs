@@ -76,7 +76,7 @@ impl Tool {
             cwd: "/".into(),
             user: None,
             stdin: Vec::new(),
-            limit: Some(std::time::Duration::from_mins(2)),
+            limit: Some(std::time::Duration::from_secs(120)),
         };
         let captured = process::run_captured(&program, &Cancel::default(), CAP).map_err(|error| {
             let hint = match error.kind() {

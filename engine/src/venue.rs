@@ -5,6 +5,7 @@ use charly_ir::facts::Facts;
 use charly_ir::text::Tokens;
 
 use crate::process::Cancel;
+use crate::resource::Desk;
 use crate::tree::Root;
 
 /// Where an engine works, and for whom.
@@ -20,6 +21,8 @@ pub(crate) struct Venue {
     pub owner: (u32, u32),
     /// Whether to stop.
     pub cancel: Cancel,
+    /// Its package managers.
+    pub desk: Desk,
 }
 
 /// One of the two ledgers of a venue, and the steps it remembers.

@@ -30,13 +30,13 @@ impl Book {
                 self.deploys.remove(&id);
             }
             Record::Step { key, record } => {
-                self.steps.insert(key, record);
+                self.steps.insert(key, *record);
             }
             Record::DropStep(key) => {
                 self.steps.remove(&key);
             }
             Record::Own { step: _, resource, entry } => {
-                self.entries.insert(resource, entry);
+                self.entries.insert(resource, *entry);
             }
             Record::Done { key, resources } => {
                 if let Some(step) = self.steps.get_mut(&key) {

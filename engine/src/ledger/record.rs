@@ -196,7 +196,7 @@ pub enum Record {
         /// Which.
         key: StepKey,
         /// What it is.
-        record: StepRecord,
+        record: Box<StepRecord>,
     },
     /// A step is no more.
     DropStep(StepKey),
@@ -207,7 +207,7 @@ pub enum Record {
         /// The thing.
         resource: Resource,
         /// What is known of it.
-        entry: Entry,
+        entry: Box<Entry>,
     },
     /// A step was carried out to its end, and what it did to these things is durable.
     Done {

@@ -154,7 +154,7 @@ impl Ledger {
             // At once, so that a run that is killed before it has written anything leaves no folder behind for ever.
             write_folder_file(folder, &made)?;
         }
-        let mut loaded = load(folder)?;
+        let loaded = load(folder)?;
         if loaded.interrupted.is_some() || loaded.journal_length > 0 {
             cut_torn_end(folder, loaded.journal_length)?;
         }

@@ -139,14 +139,12 @@ fn read(venue: &Venue, path: &str) -> Result<Option<String>, TreeError> {
 fn write(venue: &Venue, path: &str, text: &str) -> Result<(), TreeError> {
     let spot = venue.root.spot(path)?;
     let digest = Digest::of(text.as_bytes());
-    let want = match spot.observe()? {
-        Node::File { mode, uid, gid, xattrs, .. } => {
-            Node::File { digest, size: text.len() as u64, mode, uid, gid, xattrs, mtime_ns: None }
-        }
-        _ => {
-            let ((uid, gid), xattrs) = (venue.owner, std::collections::BTreeMap::new());
-            Node::File { digest, size: text.len() as u64, mode: 0o644, uid, gid, xattrs, mtime_ns: None }
-        }
+    let size = text.len() as u64;
+    let want = if let Node::File { mode, uid, gid, xattrs, .. } = spot.observe()? {
+        Node::File { digest, size, mode, uid, gid, xattrs, mtime_ns: None }
+    } else {
+        let ((uid, gid), xattrs) = (venue.owner, std::collections::BTreeMap::new());
+        Node::File { digest, size, mode: 0o644, uid, gid, xattrs, mtime_ns: None }
     };
     let placed = tree::place_file(&spot, &want, Some(digest), &mut text.as_bytes())?;
     placed.file.sync_all().map_err(|source| TreeError::new("write", path, source))

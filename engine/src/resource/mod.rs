@@ -17,7 +17,9 @@ use charly_ir::plan::Step;
 
 pub(crate) use block::restore as block_restore_at;
 pub(crate) use command::run_hook;
+pub(crate) use packages::{Desk, look as look_at_packages, preview as preview_packages};
 pub(crate) use secret::{keyed_digest, restore_secret, secret_node};
+pub(crate) use unit::{refresh as refresh_unit, reload as reload_units};
 
 use crate::ledger::{BlockState, Entry, Ledger, Resource, State};
 use crate::tree::Node;
@@ -100,7 +102,6 @@ impl Want {
 pub(crate) fn look(
     venue: &Venue,
     want: &Want,
-    step: &Step,
     key: &dyn Fn() -> Result<Vec<u8>, WorkError>,
 ) -> Result<Looked, WorkError> {
     match (&want.resource, &want.state) {
@@ -121,20 +122,19 @@ pub(crate) fn look(
         (Resource::Caps(path), State::Caps(caps)) => caps::look(venue, path, caps.as_deref()),
         (Resource::Unit { user, name }, State::Unit(want)) => unit::look(venue, *user, name, want),
         (Resource::Linger(user), State::On(on)) => Ok(linger::look(venue, user, *on)),
-        (Resource::Packages(_), _) => packages::look(venue, step),
         (resource, _) => Err(WorkError::Plan(format!("`{resource}` cannot be in that state"))),
     }
 }
 
 /// Returns the state a thing is in, as a ledger remembers it.
-pub(crate) fn found(venue: &Venue, resource: &Resource, want: &State) -> Result<State, WorkError> {
+pub(crate) fn found(venue: &Venue, resource: &Resource, want: &State, step: &Step) -> Result<State, WorkError> {
     Ok(match resource {
         Resource::Path(path) => State::Node(path::observe(venue, path)?),
         Resource::Block { path, tag } => State::Block(block::observe(venue, path, tag)?),
         Resource::Caps(path) => State::Caps(caps::observe(venue, path)?),
         Resource::Unit { user, name } => State::Unit(unit::observe(venue, *user, name)?),
         Resource::Linger(user) => State::On(linger::observe(venue, user)),
-        Resource::Packages(_) => State::Packages(packages::before(venue)?),
+        Resource::Packages(_) => State::Packages(packages::before(venue, step)?),
         Resource::Command(_) => want.clone(),
     })
 }
@@ -188,6 +188,7 @@ pub(crate) fn drift(venue: &Venue, resource: &Resource, entry: &Entry) -> Result
     }
     match (resource, &entry.want) {
         (_, State::Anything) => Ok(None),
+        (Resource::Packages(_), want) => packages::drift(venue, want),
         (Resource::Path(path), State::Node(want)) => {
             let actual = path::observe(venue, path)?;
             Ok((!actual.agrees(want)).then(|| actual.difference(want)))
@@ -204,7 +205,6 @@ pub(crate) fn drift(venue: &Venue, resource: &Resource, entry: &Entry) -> Result
         (Resource::Caps(path), State::Caps(want)) => Ok(caps::look(venue, path, want.as_deref())?.difference),
         (Resource::Unit { user, name }, State::Unit(want)) => Ok(unit::look(venue, *user, name, want)?.difference),
         (Resource::Linger(user), State::On(on)) => Ok(linger::look(venue, user, *on).difference),
-        (Resource::Packages(_), want) => packages::drift(venue, want),
         _ => Ok(None),
     }
 }

@@ -81,8 +81,12 @@ pub(crate) fn refresh(venue: &Venue, user: bool, name: &str, restart: bool) -> R
         return Ok(());
     }
     let verb = if restart { "try-restart" } else { "try-reload-or-restart" };
-    systemctl(venue, user, &[verb, "--", name]).run(venue)?.success()?;
-    Ok(())
+    let output = systemctl(venue, user, &[verb, "--", name]).run(venue)?;
+    // A unit whose package went with this very step is nothing to refresh.
+    if output.is_success() || !observe(venue, user, name)?.exists {
+        return Ok(());
+    }
+    Err(failed_to(if restart { "restart" } else { "reload" }, venue, user, name, &output))
 }
 
 fn set(venue: &Venue, user: bool, name: &str, want: &UnitState) -> Result<(), WorkError> {

@@ -19,11 +19,8 @@ use crate::worker::{Release, ReleaseOptions, Tally, WorkError, locate, pending_p
 type Or<T> = Result<T, Box<Done>>;
 
 impl Session<'_> {
-    pub(super) fn apply(&mut self, apply: Apply) -> Done {
-        match self.try_apply(&apply) {
-            Ok(done) => done,
-            Err(done) => *done,
-        }
+    pub(super) fn apply(&mut self, apply: &Apply) -> Done {
+        self.try_apply(apply).unwrap_or_else(|done| *done)
     }
 
     fn try_apply(&mut self, apply: &Apply) -> Or<Done> {

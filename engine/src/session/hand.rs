@@ -155,7 +155,7 @@ impl Party for Hand {
         if Spool::is_large(size) && self.incoming.is_none() {
             self.incoming = Some(ledger.incoming()?);
         }
-        let arrival = self.spool.begin(digest, size, self.incoming.as_deref()).map_err(|error| spool_error(&error))?;
+        let arrival = Spool::begin(digest, size, self.incoming.as_deref()).map_err(|error| spool_error(&error))?;
         self.arrival = Some(arrival);
         self.end_blob()
     }

@@ -57,7 +57,7 @@ pub fn serve(settings: &Settings, peer: &mut dyn Peer, probe: Option<MakeProbe>)
     let Some(frame) = peer.receive() else { return };
     let mut session = Session { settings, peer, probe };
     let done = match frame {
-        Frame::Message(Request::Apply(apply)) => session.apply(*apply),
+        Frame::Message(Request::Apply(apply)) => session.apply(&apply),
         Frame::Message(Request::Remove(remove)) => session.remove(&remove),
         Frame::Message(Request::Check(request)) => session.check(&request),
         Frame::Message(Request::Inspect(inspect)) => session.inspect(&inspect),
@@ -150,7 +150,14 @@ fn venue(settings: &Settings, side: Side) -> Result<Venue, WorkError> {
         // A root that belongs to a user is owned by that user throughout.
         Side::System => (me, rustix::process::getegid().as_raw()),
     };
-    Ok(Venue { root, facts: settings.facts.clone(), side, owner, cancel: settings.cancel.clone(), desk: Desk::default() })
+    Ok(Venue {
+        root,
+        facts: settings.facts.clone(),
+        side,
+        owner,
+        cancel: settings.cancel.clone(),
+        desk: Desk::default(),
+    })
 }
 
 /// Returns what the ledgers know of the user's deploys.

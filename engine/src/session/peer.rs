@@ -55,19 +55,19 @@ impl<W: Write> PipePeer<W> {
         });
         let mut peer = Self { writer: BufWriter::new(writer), incoming, flushed: Instant::now(), cancel };
         let first = peer.writer.write_all(&MAGIC).and_then(|()| frame::write_message(&mut peer.writer, hello));
-        peer.check(first);
+        peer.check(&first);
         peer.flush();
         peer
     }
 
     fn flush(&mut self) {
         let result = self.writer.flush();
-        self.check(result);
+        self.check(&result);
         self.flushed = Instant::now();
     }
 
     /// A controller that cannot be written to has gone: the run ends at the next step boundary.
-    fn check(&mut self, result: std::io::Result<()>) {
+    fn check(&mut self, result: &std::io::Result<()>) {
         if result.is_err() && !self.cancel.is_requested() {
             self.cancel.escalate();
         }
@@ -78,7 +78,7 @@ impl<W: Write> Peer for PipePeer<W> {
     fn send(&mut self, reply: Reply) {
         let can_wait = matches!(reply, Reply::Event(Event::StepFinished { .. }));
         let result = frame::write_message(&mut self.writer, &reply);
-        self.check(result);
+        self.check(&result);
         if !can_wait || self.flushed.elapsed() > Self::LAG {
             self.flush();
         }
@@ -87,7 +87,7 @@ impl<W: Write> Peer for PipePeer<W> {
     fn send_chunk(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(frame::MAX_CHUNK) {
             let result = frame::write_chunk(&mut self.writer, chunk);
-            self.check(result);
+            self.check(&result);
         }
         self.flush();
     }

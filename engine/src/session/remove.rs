@@ -22,7 +22,7 @@ impl Session<'_> {
         let known = hands.deploy(&deploy).map_err(stop)?;
         let steps = hands.steps_of(&deploy).map_err(stop)?;
         if known.is_none() && steps.is_empty() {
-            return Err(self.unknown(&deploy));
+            return Err(Box::new(self.unknown(&deploy)));
         }
         if remove.mode != Mode::DryRun {
             let system = self.system_knows(&deploy);
@@ -51,16 +51,15 @@ impl Session<'_> {
         match remove.mode {
             Mode::DryRun => return Ok(Done::verdict(Verdict::Ok)),
             Mode::Go { .. } => {}
-            Mode::Ask => match self.peer.receive() {
-                Some(Frame::Message(Request::Proceed { .. })) => {}
-                _ => {
+            Mode::Ask => {
+                if !matches!(self.peer.receive(), Some(Frame::Message(Request::Proceed { .. }))) {
                     hands.close().map_err(stop)?;
                     return Ok(Done::verdict(Verdict::Cancelled));
                 }
-            },
+            }
         }
         let mut tally = Tally::default();
-        let result = self.take_away(&mut hands, remove, &deploy, &releases, old, stays, &mut tally);
+        let result = self.take_away(&mut hands, remove, &deploy, &releases, old, stays.as_ref(), &mut tally);
         let verdict = match result {
             Err(error @ WorkError::Ledger(_)) => return Ok(ended(Verdict::Failed(error.problem()), tally, 0)),
             Err(WorkError::Cancelled) => Verdict::Cancelled,
@@ -82,7 +81,7 @@ impl Session<'_> {
         deploy: &DeployId,
         releases: &[(crate::venue::Side, crate::worker::Release)],
         old: Option<DeployRecord>,
-        stays: Option<DeployRecord>,
+        stays: Option<&DeployRecord>,
         tally: &mut Tally,
     ) -> Result<(), WorkError> {
         let under_way = old.map(|old| DeployRecord { state: DeployState::UndoPending, ..old });
@@ -102,12 +101,12 @@ impl Session<'_> {
             party.release(&run, options, &mut |event| peer.send(Reply::Event(event)), tally)?;
         }
         if tally.pending.is_empty() {
-            hands.each(|party| party.record(deploy, stays.clone()))?;
+            hands.each(|party| party.record(deploy, stays.cloned()))?;
         }
         Ok(())
     }
 
-    fn unknown(&self, deploy: &DeployId) -> Box<Done> {
+    fn unknown(&self, deploy: &DeployId) -> Done {
         let known = super::summaries(self.settings).unwrap_or_default();
         let names: Vec<_> = known.iter().map(|summary| format!("`{}`", summary.name)).collect();
         let problem = Problem::new(format!("this venue holds no deploy `{}`", deploy.name));
@@ -115,7 +114,7 @@ impl Session<'_> {
             [] => problem.hint("it holds none at all for this user"),
             names => problem.hint(format!("it holds {}", names.join(", "))),
         };
-        Box::new(Done::verdict(Verdict::Invalid(problem)))
+        Done::verdict(Verdict::Invalid(problem))
     }
 }
 

@@ -87,6 +87,7 @@ struct Work {
 #[derive(Debug, Serialize, Deserialize)]
 enum Failure {
     Program(Problem),
+    Unfit(Problem),
     Plan(String),
     Conflict { what: String, subject: String, owner: String },
     Lock(Problem),
@@ -419,6 +420,7 @@ impl From<WorkError> for Failure {
             WorkError::Plan(why) => Self::Plan(why),
             WorkError::Conflict { what, subject, owner } => Self::Conflict { what, subject, owner },
             WorkError::Cancelled => Self::Cancelled,
+            WorkError::Unfit(problem) => Self::Unfit(*problem),
             WorkError::Ledger(LedgerError::Lock(_)) => Self::Lock(error.problem()),
             other => Self::Program(other.problem()),
         }
@@ -429,6 +431,7 @@ impl From<Failure> for WorkError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Program(problem) | Failure::Lock(problem) => Self::Program(Box::new(problem)),
+            Failure::Unfit(problem) => Self::Unfit(Box::new(problem)),
             Failure::Plan(why) => Self::Plan(why),
             Failure::Conflict { what, subject, owner } => Self::Conflict { what, subject, owner },
             Failure::Cancelled => Self::Cancelled,

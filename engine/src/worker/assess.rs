@@ -43,6 +43,8 @@ pub(crate) struct Task {
     pub needs_manifest: bool,
     /// Who owns what it places: user and group.
     pub owner: (u32, u32),
+    /// Whether a service that runs already must take up files that this run changes.
+    pub refresh: bool,
 }
 
 /// A thing that a step wants, compared.
@@ -94,7 +96,30 @@ pub(crate) fn assess(
     for (index, key, step) in all {
         tasks.push(assessor.task(index, key, step, manifests.get(&index))?);
     }
+    mark_refreshes(&mut tasks);
     Ok(Assessment { tasks, warnings: assessor.warnings })
+}
+
+/// A service that runs already would not notice that this run changes files of its candy.
+fn mark_refreshes(tasks: &mut [Task]) {
+    let changes_files = |task: &&Task| {
+        let path =
+            |wanted: &Wanted| matches!(wanted.want.resource, Resource::Path(_)) && !wanted.met && !wanted.implied;
+        task.due && (task.needs_manifest || task.wants.iter().any(path))
+    };
+    let candies: BTreeSet<String> = tasks.iter().filter(changes_files).map(|task| task.key.candy.clone()).collect();
+    for task in tasks {
+        let unit = task.wants.iter().any(|wanted| matches!(wanted.want.resource, Resource::Unit { .. }) && wanted.met);
+        if unit && candies.contains(&task.key.candy) {
+            task.refresh = true;
+            task.due = true;
+            if task.change == Change::Keep {
+                task.change = Change::Change;
+                let note = Some("it takes up the candy's changed files".to_owned());
+                task.details.push(detail(Change::Change, "service", &task.step.title, note));
+            }
+        }
+    }
 }
 
 struct Assessor<'a> {
@@ -125,6 +150,7 @@ impl Assessor<'_> {
             due: false,
             needs_manifest: false,
             owner,
+            refresh: false,
         };
         let secrets = |name: &str| self.secret(name);
         match lower(self.venue, owner, &task.key, step, manifest, &secrets)? {
@@ -163,7 +189,7 @@ impl Assessor<'_> {
             if self.is_folder_by_link(&want) {
                 continue;
             }
-            for parent in self.parents(&want, task.owner)? {
+            for parent in self.parents(&want, task.owner) {
                 all_met &= self.compare_one(task, &claim, parent, true)?;
             }
             all_met &= self.compare_one(task, &claim, want, false)?;
@@ -183,13 +209,16 @@ impl Assessor<'_> {
         let (met, change, note) = match &want.resource {
             // Whatever mode a folder above has, it is not this step's to judge.
             Resource::Path(path) if implied && self.venue.root.is_folder(path) => (true, Change::Keep, None),
+            Resource::Packages(_) => self.look_at_packages(task, entry)?,
             _ => self.look(task, &want, entry)?,
         };
         let claimed = entry.is_some_and(|entry| {
             let claims = if implied { &entry.implied } else { &entry.claims };
-            claims.contains(claim) && entry.found.is_none() && (implied || entry.want == want.state)
+            let agrees = implied || want.state == State::Anything || entry.want == want.state;
+            claims.contains(claim) && entry.found.is_none() && agrees
         });
-        if !met {
+        let told = self.planned.get(&want.resource).is_some_and(|(.., yields)| *yields || implied);
+        if !met && !told && !matches!(want.resource, Resource::Packages(_)) {
             task.details.push(detail(change, what(&want), want.resource.subject(), note));
         }
         if self.planned.get(&want.resource).is_none_or(|(.., yields)| *yields && !implied) {
@@ -211,7 +240,7 @@ impl Assessor<'_> {
         if let Resource::Command(_) = &want.resource {
             return Ok(self.look_at_command(task));
         }
-        let looked = resource::look(self.venue, want, &task.step, self.key)?;
+        let looked = resource::look(self.venue, want, self.key)?;
         let Some(difference) = looked.difference else { return Ok((true, Change::Keep, None)) };
         if looked.absent {
             let gone = entry.is_some_and(|entry| entry.found.is_none()).then(|| "it was removed since".to_owned());
@@ -222,6 +251,20 @@ impl Assessor<'_> {
         });
         let note = if edited { format!("edited since: {difference}; a copy is kept") } else { difference };
         Ok((false, Change::Change, Some(note)))
+    }
+
+    /// Packages are there when none that the step names is missing and the books on them are closed.
+    fn look_at_packages(
+        &self,
+        task: &mut Task,
+        entry: Option<&Entry>,
+    ) -> Result<(bool, Change, Option<String>), WorkError> {
+        let closed = entry.is_some_and(|entry| entry.found.is_none()) && self.is_done(task);
+        let details = resource::look_at_packages(self.venue, &task.step)?;
+        let met = closed && details.is_empty();
+        let change = if entry.is_some() { Change::Change } else { Change::Add };
+        task.details.extend(details);
+        Ok((met, change, None))
     }
 
     fn look_at_command(&self, task: &Task) -> (bool, Change, Option<String>) {
@@ -309,10 +352,10 @@ impl Assessor<'_> {
 
     /// Returns the folders above a thing that are charly's business: those that are missing, and those that charly made,
     /// which must stay as long as anything in them does.
-    fn parents(&self, want: &Want, owner: (u32, u32)) -> Result<Vec<Want>, WorkError> {
+    fn parents(&self, want: &Want, owner: (u32, u32)) -> Vec<Want> {
         let path = match &want.resource {
             Resource::Path(path) | Resource::Block { path, .. } if want.state != State::Anything => path,
-            _ => return Ok(Vec::new()),
+            _ => return Vec::new(),
         };
         let mut found = Vec::new();
         let mut folder = tree::parent(path);
@@ -330,7 +373,7 @@ impl Assessor<'_> {
             folder = tree::parent(folder);
         }
         found.reverse();
-        Ok(found)
+        found
     }
 
     /// A folder asked for where a link leads to one is as good as there: people keep their folders elsewhere.

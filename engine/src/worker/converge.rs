@@ -126,6 +126,9 @@ impl Work<'_, '_> {
             }
             placed.sync(self.venue)?;
         }
+        if task.refresh {
+            self.refresh(task)?;
+        }
         self.finish(task, started.elapsed())
     }
 
@@ -146,7 +149,7 @@ impl Work<'_, '_> {
                 done: false,
                 on_removal,
             };
-            self.ledger.append(Record::Step { key: task.key.clone(), record })?;
+            self.ledger.append(Record::Step { key: task.key.clone(), record: Box::new(record) })?;
         }
         for wanted in wants {
             self.claim(task, wanted)?;
@@ -157,20 +160,21 @@ impl Work<'_, '_> {
     fn claim(&mut self, task: &Task, wanted: &Wanted) -> Result<(), WorkError> {
         let (claim, resource, want) = (task.key.claim(), &wanted.want.resource, &wanted.want.state);
         let old = self.ledger.book().entries.get(resource).cloned();
-        let found = if wanted.met && old.is_some() {
+        let open_books =
+            old.as_ref().is_some_and(|entry| entry.found.is_some() && matches!(resource, Resource::Packages(_)));
+        let found = if open_books || wanted.met && old.is_some() {
             old.as_ref().and_then(|entry| entry.found.clone())
         } else {
-            Some(resource::found(self.venue, resource, want)?)
+            Some(resource::found(self.venue, resource, want, &task.step)?)
         };
-        let mut entry = match old.clone() {
-            Some(entry) => entry,
-            None => {
-                let state = found.clone().unwrap_or(State::Anything);
-                let kept = self.keep_former(resource, &state, want)?;
-                let before = Before { state, kept };
-                let seq = self.ledger.next_seq();
-                Entry { seq, claims: vec![], implied: vec![], before, want: want.clone(), found: None }
-            }
+        let mut entry = if let Some(old) = &old {
+            old.clone()
+        } else {
+            let state = found.clone().unwrap_or(State::Anything);
+            let kept = self.keep_former(resource, &state, want)?;
+            let before = Before { state, kept };
+            let seq = self.ledger.next_seq();
+            Entry { seq, claims: vec![], implied: vec![], before, want: want.clone(), found: None }
         };
         if old.is_some() && !wanted.met {
             self.keep_edited(resource, &entry, found.as_ref())?;
@@ -186,7 +190,7 @@ impl Work<'_, '_> {
         }
         entry.found = found;
         if old.as_ref() != Some(&entry) {
-            self.ledger.append(Record::Own { step: task.index, resource: resource.clone(), entry })?;
+            self.ledger.append(Record::Own { step: task.index, resource: resource.clone(), entry: Box::new(entry) })?;
         }
         Ok(())
     }
@@ -262,12 +266,29 @@ impl Work<'_, '_> {
         resource::converge(&mut effect, &wanted.want)
     }
 
+    /// Lets services that run already take up what this run changed.
+    fn refresh(&self, task: &Task) -> Result<(), WorkError> {
+        let unit_file =
+            task.wants.iter().any(|wanted| matches!(wanted.want.resource, Resource::Path(_)) && !wanted.met);
+        let custom = matches!(task.step.action, Action::ServiceCustom(_));
+        for wanted in &task.wants {
+            if let Resource::Unit { user, name } = &wanted.want.resource {
+                resource::reload_units(self.venue, *user)?;
+                resource::refresh_unit(self.venue, *user, name, unit_file || custom)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes down that a step is done, and gives up what it claimed and no longer asks for.
     fn finish(&mut self, task: &Task, took: Duration) -> Result<(), WorkError> {
         let resources = task.wants.iter().map(|wanted| wanted.want.resource.clone()).collect();
         self.ledger.append(Record::Done { key: task.key.clone(), resources })?;
+        if let Action::RepoChange(repo) = &task.step.action {
+            self.venue.desk.mark_stale(self.venue, repo.manager);
+        }
         release_dropped(self.venue, self.ledger, task, self.tally)?;
-        let changed = task.wants.iter().any(|wanted| !wanted.met);
+        let changed = task.refresh || task.wants.iter().any(|wanted| !wanted.met);
         if changed {
             self.tally.changed += 1;
         }
@@ -296,7 +317,7 @@ impl Task {
     /// Tells whether the step places files, folders and links alone, so that it can share its flushes.
     fn is_quiet(&self) -> bool {
         let quiet = |wanted: &Wanted| matches!(wanted.want.resource, Resource::Path(_));
-        self.change != Change::Skip && !self.wants.is_empty() && self.wants.iter().all(quiet)
+        self.change != Change::Skip && !self.refresh && !self.wants.is_empty() && self.wants.iter().all(quiet)
     }
 
     /// What the step itself asks for, folders above left out: those are shared freely.

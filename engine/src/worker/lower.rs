@@ -16,6 +16,9 @@ use crate::resource::{Source, Want, block};
 use crate::tree::{self, Node};
 use crate::venue::Venue;
 
+/// Gives a secret's value and the digest that a ledger may hold of it.
+pub(super) type Secrets<'a> = &'a dyn Fn(&str) -> Result<(Vec<u8>, Digest), WorkError>;
+
 /// What a step comes down to on a venue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Lowered {
@@ -38,7 +41,7 @@ pub(super) fn lower(
     key: &StepKey,
     step: &Step,
     manifest: Option<&Manifest>,
-    secrets: &dyn Fn(&str) -> Result<(Vec<u8>, Digest), WorkError>,
+    secrets: Secrets<'_>,
 ) -> Result<Lowered, WorkError> {
     let context = Context { venue, owner, key, secrets };
     let wants = match &step.action {
@@ -67,7 +70,7 @@ pub(super) fn lower(
             Some(wants) => wants,
         },
         Action::SystemPackages(_) => {
-            vec![Want::new(Resource::Packages(context.name()), State::Ran(step.digest()))]
+            vec![Want::new(Resource::Packages(context.name()), State::Anything)]
         }
         Action::ServiceCustom(service) => context.custom_service(step, service)?,
         Action::ServicePackaged(service) => context.packaged_service(step, service)?,
@@ -88,7 +91,7 @@ struct Context<'a> {
     venue: &'a Venue,
     owner: (u32, u32),
     key: &'a StepKey,
-    secrets: &'a dyn Fn(&str) -> Result<(Vec<u8>, Digest), WorkError>,
+    secrets: Secrets<'a>,
 }
 
 impl Context<'_> {
@@ -334,27 +337,21 @@ fn login_shell(path: &str) -> Shell {
 }
 
 fn posix_env(hook: &ShellHook, tokens: &charly_ir::text::Tokens) -> String {
-    let mut out = String::new();
-    for (name, value) in &hook.env {
-        out.push_str(&format!("export {name}={}\n", posix_quote(&value.resolve(tokens))));
-    }
-    for folder in &hook.path_append {
+    let export = |(name, value): (&String, &Text)| format!("export {name}={}\n", posix_quote(&value.resolve(tokens)));
+    let append = |folder: &Text| {
         let folder = posix_quote(&folder.resolve(tokens));
-        out.push_str(&format!("case \":$PATH:\" in *:{folder}:*) ;; *) export PATH=\"$PATH\":{folder} ;; esac\n"));
-    }
-    out
+        format!("case \":$PATH:\" in *:{folder}:*) ;; *) export PATH=\"$PATH\":{folder} ;; esac\n")
+    };
+    hook.env.iter().map(export).chain(hook.path_append.iter().map(append)).collect()
 }
 
 fn fish_env(hook: &ShellHook, tokens: &charly_ir::text::Tokens) -> String {
-    let mut out = String::new();
-    for (name, value) in &hook.env {
-        out.push_str(&format!("set -gx {name} {}\n", fish_quote(&value.resolve(tokens))));
-    }
-    for folder in &hook.path_append {
+    let export = |(name, value): (&String, &Text)| format!("set -gx {name} {}\n", fish_quote(&value.resolve(tokens)));
+    let append = |folder: &Text| {
         let folder = fish_quote(&folder.resolve(tokens));
-        out.push_str(&format!("contains -- {folder} $PATH; or set -gx PATH $PATH {folder}\n"));
-    }
-    out
+        format!("contains -- {folder} $PATH; or set -gx PATH $PATH {folder}\n")
+    };
+    hook.env.iter().map(export).chain(hook.path_append.iter().map(append)).collect()
 }
 
 fn posix_quote(text: &str) -> String {

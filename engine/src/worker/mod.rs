@@ -47,6 +47,9 @@ pub(crate) enum WorkError {
         /// Whose it is: deploy and candy.
         owner: String,
     },
+    /// The venue cannot take what the plan asks for, and nothing was touched to find out.
+    #[error("{}", .0.what)]
+    Unfit(Box<Problem>),
     /// A step's own program failed.
     #[error("{}", .0.what)]
     Program(Box<Problem>),
@@ -59,7 +62,7 @@ impl WorkError {
     /// Returns the error as its reader gets it.
     pub(crate) fn problem(&self) -> Problem {
         match self {
-            Self::Program(problem) => (**problem).clone(),
+            Self::Program(problem) | Self::Unfit(problem) => (**problem).clone(),
             Self::Conflict { owner, .. } => {
                 let hint = format!("take that one away first, or make both ask for the same; `{owner}` came first");
                 Problem::from_error(self).hint(hint)
@@ -128,7 +131,7 @@ impl Spool {
     }
 
     /// Begins to take a blob. `folder` is where a large one goes.
-    pub(crate) fn begin(&self, digest: Digest, size: u64, folder: Option<&Path>) -> io::Result<Arrival> {
+    pub(crate) fn begin(digest: Digest, size: u64, folder: Option<&Path>) -> io::Result<Arrival> {
         let sink = match folder {
             Some(folder) if Self::is_large(size) => {
                 let path = folder.join(digest.to_string());

@@ -1,16 +1,16 @@
 //! The way back: gives up what steps claim, and puts back what was there before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use charly_ir::message::{Change, Claim, Detail, Event, Kept, Outcome, Problem};
+use charly_ir::message::{Change, Detail, Event, Kept, Outcome, Problem, StepDiff};
 
 use serde::{Deserialize, Serialize};
 
 use super::assess::{Task, detail};
 use super::converge::made_file;
 use super::{Sink, Tally, WorkError};
-use crate::ledger::{BlockState, Entry, Ledger, Record, Resource, State, StepKey};
+use crate::ledger::{BlockState, Book, Entry, Ledger, Record, Resource, State, StepKey};
 use crate::resource::path::{self, Restored};
 use crate::resource::{self, Undo};
 use crate::tree::{self, Node};
@@ -48,6 +48,7 @@ pub(crate) fn release(
     let Some(deploy) = steps.first().map(|step| step.key.deploy.clone()) else { return Ok(()) };
     let mut claims = ledger.book().claims_of(&deploy);
     let mut folders = Vec::new();
+    let mut aftercare = Aftercare::default();
     for step in steps {
         if venue.cancel.is_requested() {
             return Err(WorkError::Cancelled);
@@ -63,9 +64,18 @@ pub(crate) fn release(
         });
         ledger.at_step(&format!("undo {}/{}", step.key.candy, step.key.step))?;
         let resources = claims.remove(&step.key.claim()).unwrap_or_default();
-        let mut undoing = Undoing { venue, ledger, step, options, tally, folders: &mut folders, details: Vec::new() };
+        let mut undoing = Undoing {
+            venue,
+            ledger,
+            step,
+            options,
+            tally,
+            folders: &mut folders,
+            aftercare: &mut aftercare,
+            details: Vec::new(),
+        };
         let keep = options.keep_repo_changes && record.kind == "repo-change";
-        let result = undoing.step(&record.on_removal, &resources, keep, sink);
+        let result = undoing.step(record.on_removal.as_deref(), &resources, keep, sink);
         let details = undoing.details;
         let outcome = match result {
             Ok(()) => {
@@ -84,34 +94,33 @@ pub(crate) fn release(
         sink(Event::StepFinished { index: step.index, outcome, details, took_ms });
     }
     give_up_folders(venue, ledger, folders, tally)?;
-    Ok(())
+    aftercare.give(venue)
 }
 
 /// Returns what undoing steps would do, for people.
-pub(crate) fn preview(ledger: &crate::ledger::Book, steps: &[Release]) -> Vec<charly_ir::message::StepDiff> {
-    let mut claims: BTreeMap<Claim, Vec<Resource>> = BTreeMap::new();
-    if let Some(first) = steps.first() {
-        claims = ledger.claims_of(&first.key.deploy);
-    }
+pub(crate) fn preview(book: &Book, steps: &[Release]) -> Vec<StepDiff> {
+    let Some(first) = steps.first() else { return Vec::new() };
+    let mut claims = book.claims_of(&first.key.deploy);
+    let mut entries = book.entries.clone();
     let mut diffs = Vec::with_capacity(steps.len());
     for step in steps {
-        let Some(record) = ledger.steps.get(&step.key) else { continue };
+        let Some(record) = book.steps.get(&step.key) else { continue };
         let claim = step.key.claim();
         let mut details = Vec::new();
         for resource in claims.remove(&claim).unwrap_or_default().iter().rev() {
-            let Some(entry) = ledger.entries.get(resource) else { continue };
-            let others = entry.all_claims().filter(|other| **other != claim).count();
-            let (change, note) = match others {
-                0 => (Change::Remove, back_to(entry)),
-                _ => (Change::Keep, Some("others still want it".to_owned())),
-            };
-            details.push(detail(change, resource.what(), resource.subject(), note));
+            let Some(entry) = entries.get_mut(resource) else { continue };
+            // A thing that another step of this very removal gives up later is told of there.
+            if !entry.drop_claim(&claim) {
+                details.extend(farewell(resource, entry));
+            } else if !entry.all_claims().any(|other| other.deploy == claim.deploy) {
+                let note = Some("another deploy still wants it".to_owned());
+                details.push(detail(Change::Keep, resource.what(), resource.subject(), note));
+            }
         }
-        let undoable = record.kind != "command" || details.len() > 1;
-        if !undoable {
+        if record.kind == "command" && details.is_empty() {
             details.push(detail(Change::Skip, "command", &record.title, Some("not undoable".to_owned())));
         }
-        diffs.push(charly_ir::message::StepDiff {
+        diffs.push(StepDiff {
             index: step.index,
             candy: step.key.candy.clone(),
             id: step.key.step.clone(),
@@ -124,6 +133,18 @@ pub(crate) fn preview(ledger: &crate::ledger::Book, steps: &[Release]) -> Vec<ch
         });
     }
     diffs
+}
+
+/// Says what becomes of a thing that nobody claims any more.
+fn farewell(resource: &Resource, entry: &Entry) -> Vec<Detail> {
+    match (resource, &entry.want) {
+        (Resource::Command(_), _) => Vec::new(),
+        (Resource::Packages(_), _) => resource::preview_packages(entry),
+        (Resource::Path(path), State::Node(node)) => {
+            vec![detail(Change::Remove, node.what(), path, back_to(entry))]
+        }
+        _ => vec![detail(Change::Remove, resource.what(), resource.subject(), back_to(entry))],
+    }
 }
 
 fn back_to(entry: &Entry) -> Option<String> {
@@ -155,10 +176,58 @@ pub(super) fn release_dropped(
     let resources: Vec<_> = dropped.into_iter().map(|(_, resource)| resource).collect();
     let step = Release { index: task.index, key: task.key.clone() };
     let (mut folders, options) = (Vec::new(), ReleaseOptions::default());
-    let mut undoing =
-        Undoing { venue, ledger, step: &step, options, tally, folders: &mut folders, details: Vec::new() };
+    let mut aftercare = Aftercare::default();
+    let mut undoing = Undoing {
+        venue,
+        ledger,
+        step: &step,
+        options,
+        tally,
+        folders: &mut folders,
+        aftercare: &mut aftercare,
+        details: Vec::new(),
+    };
     undoing.resources(&resources, false, &mut |_| {})?;
-    give_up_folders(venue, ledger, folders, tally)
+    give_up_folders(venue, ledger, folders, tally)?;
+    aftercare.give(venue)
+}
+
+/// What services need after files of theirs were put back.
+#[derive(Debug, Default)]
+struct Aftercare {
+    /// Managers that must read unit files anew: the machine's, the user's.
+    reload: BTreeSet<bool>,
+    /// Units that run on, and take up what was put back.
+    refresh: BTreeSet<(bool, String)>,
+}
+
+impl Aftercare {
+    fn note(&mut self, resource: &Resource, entry: &Entry) {
+        match (resource, &entry.before.state) {
+            (Resource::Path(path), _) if path.starts_with("/etc/systemd/system/") => {
+                self.reload.insert(false);
+            }
+            (Resource::Path(path), _) if path.contains("/.config/systemd/user/") => {
+                self.reload.insert(true);
+            }
+            (Resource::Unit { user, name }, State::Unit(before)) if before.active => {
+                self.refresh.insert((*user, name.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn give(self, venue: &Venue) -> Result<(), WorkError> {
+        let Self { reload, refresh } = self;
+        for user in &reload {
+            resource::reload_units(venue, *user)?;
+        }
+        for (user, name) in refresh {
+            // One whose drop-in went has to start anew; any other takes its files up as it can.
+            resource::refresh_unit(venue, user, &name, reload.contains(&user))?;
+        }
+        Ok(())
+    }
 }
 
 struct Undoing<'a> {
@@ -169,13 +238,14 @@ struct Undoing<'a> {
     tally: &'a mut Tally,
     /// Folders that were not empty when their turn came.
     folders: &'a mut Vec<String>,
+    aftercare: &'a mut Aftercare,
     details: Vec<Detail>,
 }
 
 impl Undoing<'_> {
     fn step(
         &mut self,
-        hook: &Option<Box<charly_ir::plan::Command>>,
+        hook: Option<&charly_ir::plan::Command>,
         resources: &[Resource],
         keep: bool,
         sink: Sink<'_>,
@@ -236,11 +306,12 @@ impl Undoing<'_> {
             entry.want = State::Node(node);
         }
         let (step, resource) = (self.step.index, resource.clone());
-        Ok(self.ledger.append(Record::Own { step, resource, entry })?)
+        Ok(self.ledger.append(Record::Own { step, resource, entry: Box::new(entry) })?)
     }
 
     /// Puts a thing back. Tells whether the ledger may forget it now.
     fn restore(&mut self, resource: &Resource, entry: &Entry, sink: Sink<'_>) -> Result<bool, WorkError> {
+        self.aftercare.note(resource, entry);
         let note = match resource {
             Resource::Path(path) => match self.restore_path(path, entry)? {
                 Restored::Done => None,
@@ -270,7 +341,7 @@ impl Undoing<'_> {
             }
         };
         match note {
-            None => self.details.push(detail(Change::Remove, resource.what(), resource.subject(), back_to(entry))),
+            None => self.details.extend(farewell(resource, entry)),
             Some(reason) => self.tally.kept.push(Kept { subject: resource.subject().to_owned(), reason }),
         }
         Ok(true)
@@ -297,7 +368,7 @@ impl Undoing<'_> {
         let heir = self.ledger.book().entries.iter().find(|(other, _)| *other != resource && is_heir(other));
         let Some((heir, mut entry)) = heir.map(|(heir, entry)| (heir.clone(), entry.clone())) else { return Ok(()) };
         entry.before.state = State::Block(BlockState::NoFile);
-        Ok(self.ledger.append(Record::Own { step: self.step.index, resource: heir, entry })?)
+        Ok(self.ledger.append(Record::Own { step: self.step.index, resource: heir, entry: Box::new(entry) })?)
     }
 }
 
