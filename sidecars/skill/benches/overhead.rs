@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         let (before, began) = (server.processor_time(), Instant::now());
         let runs = drive(&server, Duration::from_secs(seconds));
         let rate = runs * 1000 / u64::try_from(began.elapsed().as_millis()).unwrap().max(1);
-        let each = (server.processor_time() - before) / u32::try_from(runs.max(1)).unwrap();
+        let each = server.processor_time().saturating_sub(before) / u32::try_from(runs.max(1)).unwrap();
         let resident = server.resident_kib();
         print(&format!(
             "{title}: bare {bare:.0?}, served {served:.0?}, overhead {overhead:.0?} (median of {samples}); \

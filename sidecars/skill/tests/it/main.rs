@@ -1,6 +1,7 @@
 //! Tests of the real program, over real connections.
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
+mod deployment;
 mod faults;
 mod hostile;
 mod lifecycle;
