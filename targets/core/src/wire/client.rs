@@ -102,9 +102,9 @@ impl<'a> Client<'a> {
             let begin = begin.take().ok_or(ClientError::OutOfTurn { what: "a second greeting" })?;
             let Order { request, supply, sink } = begin(&hello).map_err(ClientError::Order)?;
             let run = Run {
-                hello,
                 mode: mode_of(&request),
                 wants_root: wants_root(&request, &hello),
+                hello,
                 supply,
                 report: None,
                 sink,
