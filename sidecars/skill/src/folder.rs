@@ -21,7 +21,7 @@ const RESOLVE_ATTEMPTS: usize = 8;
 
 /// Holds the folder that skills are resolved in.
 #[derive(Debug)]
-pub(crate) struct SkillFolder {
+pub struct SkillFolder {
     handle: OwnedFd,
     /// Device and inode of the server's own program.
     own: Option<(u64, u64)>,
@@ -29,37 +29,41 @@ pub(crate) struct SkillFolder {
 
 /// Holds a program that was found and can only be executed, whatever becomes of its name meanwhile.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub struct Program {
     handle: OwnedFd,
 }
 
 impl Program {
-    pub(crate) fn handle(&self) -> BorrowedFd<'_> {
+    /// Returns the handle; it can be executed and looked at, and nothing else.
+    pub fn handle(&self) -> BorrowedFd<'_> {
         self.handle.as_fd()
     }
 }
 
 /// Says why a name leads to no program.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ResolveError {
+pub enum ResolveError {
+    /// There is nothing of this name.
     #[error("no skill named `{0}`")]
     Missing(SkillName),
+    /// There is something that may not be run.
     #[error("`{0}` is no skill: {1}")]
     Unfit(SkillName, &'static str),
+    /// The system did not say what there is.
     #[error("cannot look for the skill `{0}`")]
     Lookup(SkillName, #[source] io::Error),
 }
 
 impl SkillFolder {
     /// Opens the folder at `path`; later renames of it do not matter.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         let handle = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let own = rustix::fs::stat("/proc/self/exe").ok().map(|stat| identity_of(&stat));
         Ok(Self { handle, own })
     }
 
     /// Finds the program called `name`.
-    pub(crate) fn resolve(&self, name: &SkillName) -> Result<Program, ResolveError> {
+    pub fn resolve(&self, name: &SkillName) -> Result<Program, ResolveError> {
         let handle = open_beneath(self.handle.as_fd(), name.as_str()).map_err(|error| match error {
             Errno::NOENT | Errno::NOTDIR => ResolveError::Missing(name.clone()),
             Errno::XDEV | Errno::LOOP => {
@@ -82,7 +86,7 @@ impl SkillFolder {
     }
 
     /// Lists what the folder holds that is a skill, sorted.
-    pub(crate) fn names(&self) -> io::Result<Vec<SkillName>> {
+    pub fn names(&self) -> io::Result<Vec<SkillName>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.handle)? {
             let entry = entry?;

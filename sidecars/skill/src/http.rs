@@ -175,7 +175,7 @@ async fn accept(
     let request = RunRequest::parse(&body).map_err(|error| {
         let status = match error {
             RequestError::Shape(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            RequestError::Syntax(_) | RequestError::Value(_) => StatusCode::BAD_REQUEST,
+            RequestError::Bytes | RequestError::Syntax(_) | RequestError::Value(_) => StatusCode::BAD_REQUEST,
         };
         Refusal::new(status, error.to_string())
     })?;

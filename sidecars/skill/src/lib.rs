@@ -47,6 +47,7 @@ mod spawn;
 mod tasks;
 mod work;
 
+pub use folder::{Program, ResolveError, SkillFolder};
 pub use name::{NameError, SkillName};
 pub use request::{Encoding, RequestError, RunRequest, ValueError};
 pub use service::ConfigError;

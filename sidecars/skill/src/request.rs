@@ -54,6 +54,9 @@ pub enum Encoding {
 /// Says what is wrong with a request's body.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
+    /// The body is not UTF-8, as JSON is.
+    #[error("the body is not UTF-8")]
+    Bytes,
     /// The body is not JSON.
     #[error("the body is not JSON: {0}")]
     Syntax(serde_json::Error),
@@ -88,7 +91,9 @@ pub enum ValueError {
 impl RunRequest {
     /// Parses a body.
     pub fn parse(body: &[u8]) -> Result<Self, RequestError> {
-        let document: Document = serde_json::from_slice(body)
+        // The parser itself looks only at the strings that are asked for.
+        let body = str::from_utf8(body).map_err(|_| RequestError::Bytes)?;
+        let document: Document = serde_json::from_str(body)
             .map_err(|error| if error.is_data() { RequestError::Shape(error) } else { RequestError::Syntax(error) })?;
         Self::try_from(document).map_err(RequestError::Value)
     }
@@ -265,6 +270,7 @@ mod tests {
         ] {
             assert!(matches!(RunRequest::parse(body.as_bytes()), Err(RequestError::Shape(_))), "{body}");
         }
+        assert!(matches!(RunRequest::parse(b"{\"more\":\"\xff\"}"), Err(RequestError::Bytes)));
         for body in ["", "{", "{]", r#"{"args":["\ud800"]}"#, "{}{}", "\u{feff}{}"] {
             assert!(matches!(RunRequest::parse(body.as_bytes()), Err(RequestError::Syntax(_))), "{body}");
         }

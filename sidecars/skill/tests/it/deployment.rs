@@ -69,7 +69,7 @@ fn find<'a>(documents: &'a [Value], kind: &str) -> &'a Value {
 
 /// Checks what every way of deploying has to get right.
 fn check_pod(pod: &PodSpec) {
-    let [skill] = &pod.init_containers.as_deref().unwrap()[..] else { panic!("one sidecar") };
+    let [skill] = pod.init_containers.as_deref().unwrap() else { panic!("one sidecar") };
     assert_eq!(skill.restart_policy.as_deref(), Some("Always"), "a native sidecar");
     check_probes(skill);
     let security = skill.security_context.as_ref().unwrap();

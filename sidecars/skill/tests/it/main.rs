@@ -3,6 +3,7 @@
 
 mod deployment;
 mod faults;
+mod fuzz;
 mod hostile;
 mod lifecycle;
 mod policy;
