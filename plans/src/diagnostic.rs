@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer};
@@ -80,16 +82,18 @@ impl Diagnostic {
         };
         let mut group = Group::with_title(level.primary_title(self.message.as_str()));
         if let Some(place) = &self.place {
-            let mut primary = snippet(place).annotation(AnnotationKind::Primary.span(shown(place)));
             let (here, elsewhere): (Vec<_>, Vec<_>) =
-                self.related.iter().partition(|(other, _)| other.source == place.source);
+                self.related.iter().partition(|(other, _)| Arc::ptr_eq(&other.source, &place.source));
+            let window = Window::around(std::iter::once(place).chain(here.iter().map(|(other, _)| other)));
+            let mut primary = window.snippet(place).annotation(AnnotationKind::Primary.span(window.shown(place)));
             for (other, why) in here {
-                primary = primary.annotation(AnnotationKind::Context.span(shown(other)).label(why.as_str()));
+                primary = primary.annotation(AnnotationKind::Context.span(window.shown(other)).label(why.as_str()));
             }
             group = group.element(primary);
             for (other, why) in elsewhere {
-                group = group
-                    .element(snippet(other).annotation(AnnotationKind::Context.span(shown(other)).label(why.as_str())));
+                let window = Window::around(std::iter::once(other));
+                let context = AnnotationKind::Context.span(window.shown(other)).label(why.as_str());
+                group = group.element(window.snippet(other).annotation(context));
             }
         }
         if let Some(hint) = &self.hint {
@@ -142,7 +146,15 @@ impl Diagnostics {
     /// Drops findings that are there already.
     pub(crate) fn dedup(&mut self) {
         let mut seen = HashSet::new();
-        self.0.retain(|finding| seen.insert(finding.to_string()));
+        self.0.retain(|finding| {
+            let place = finding.place.as_ref().map(|place| (Arc::as_ptr(&place.source), place.span));
+            seen.insert((place, finding.message.clone()))
+        });
+    }
+
+    /// Tells whether there are more errors than anybody reads, so that looking for more is a waste.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() > MOST_PER_DOCUMENT
     }
 
     pub(crate) fn push(&mut self, finding: Diagnostic) {
@@ -177,15 +189,35 @@ pub(crate) fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str
     did_you_mean(word, known).map(|known| format!("did you mean `{known}`?"))
 }
 
-fn snippet(place: &Place) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
-    Snippet::source(place.source.text()).path(place.source.name())
+/// The lines of a source that a rendering needs. Long documents are not searched again for every finding.
+struct Window {
+    lines: Range<usize>,
 }
 
-/// Returns the bytes to underline: those of the first line, since what is meant is almost always a word in it.
-fn shown(place: &Place) -> std::ops::Range<usize> {
-    let range = place.range();
-    let first_line = place.source.text()[range.clone()].lines().next().map_or(0, str::len);
-    range.start..range.start + first_line
+impl Window {
+    fn around<'p>(places: impl Iterator<Item = &'p Place>) -> Self {
+        let (mut start, mut end) = (usize::MAX, 0);
+        for place in places {
+            let (text, at) = (place.source.text(), place.range().start);
+            start = start.min(text[..at].rfind('\n').map_or(0, |newline| newline + 1));
+            end = end.max(text[at..].find('\n').map_or(text.len(), |length| at + length));
+        }
+        Self { lines: start.min(end)..end }
+    }
+
+    fn snippet<'p>(&self, place: &'p Place) -> Snippet<'p, annotate_snippets::Annotation<'p>> {
+        let text = place.source.text();
+        let line = text[..self.lines.start].matches('\n').count() + 1;
+        Snippet::source(&text[self.lines.clone()]).line_start(line).path(place.source.name())
+    }
+
+    /// Returns the bytes to underline: those of the first line, since what is meant is almost always a word in it.
+    fn shown(&self, place: &Place) -> Range<usize> {
+        let range = place.range();
+        let first_line = place.source.text()[range.clone()].lines().next().map_or(0, str::len);
+        let start = range.start - self.lines.start;
+        start..start + first_line
+    }
 }
 
 impl IntoIterator for Diagnostics {

@@ -1,6 +1,6 @@
 //! One candy, compiled: the state that all its parts share.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use charly_ir::facts::Facts;
 use charly_ir::plan::Venue as StepVenue;
@@ -42,7 +42,8 @@ pub(super) struct Context<'a> {
     pub(super) secrets: BTreeMap<String, String>,
     found: Diagnostics,
     steps: Vec<Step>,
-    ids: HashSet<String>,
+    /// How often each id was asked for.
+    ids: HashMap<String, usize>,
 }
 
 impl<'a> Venue<'a> {
@@ -77,7 +78,7 @@ pub(super) fn compile<'a>(
         secrets: BTreeMap::new(),
         found: Diagnostics::default(),
         steps: Vec::new(),
-        ids: HashSet::new(),
+        ids: HashMap::new(),
     };
     cx.meet_requirements();
     repos::compile(&mut cx);
@@ -136,11 +137,13 @@ impl Context<'_> {
 
     /// Returns the id, with a number where it is taken.
     pub(super) fn unique(&mut self, id: &str) -> String {
-        let numbered = (2..).map(|number| format!("{id}#{number}"));
-        let free = std::iter::once(id.to_owned()).chain(numbered).find(|id| !self.ids.contains(id));
-        let id = free.unwrap_or_default();
-        self.ids.insert(id.clone());
-        id
+        let mut unique = id.to_owned();
+        while let Some(taken) = self.ids.get_mut(&unique) {
+            *taken += 1;
+            unique = format!("{id}#{taken}");
+        }
+        self.ids.insert(unique.clone(), 1);
+        unique
     }
 
     pub(super) fn error(&mut self, span: Span, problem: impl Into<Problem>) {

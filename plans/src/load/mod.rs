@@ -2,6 +2,7 @@
 
 mod candy;
 mod folder;
+mod lookup;
 mod project;
 mod workspace;
 

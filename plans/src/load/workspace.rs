@@ -7,11 +7,10 @@ use std::sync::Arc;
 use super::candy::{LoadedCandy, Origin, load_candy, shown_from, unreadable};
 use super::folder::{Folder, shipped_names};
 use super::project::{Scope, ScopeId, Wanted, load_project};
-use crate::diagnostic::{Diagnostic, Diagnostics, suggestion};
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::read::FromYaml;
-use crate::resolve::git;
 use crate::schema::{
-    self, BoxSpec, Defaults, Deploy, K8sSpec, LocalTemplate, Map, Project, Reference, Remote, Sidecar, Spanned, VmSpec,
+    self, BoxSpec, Defaults, Deploy, K8sSpec, LocalTemplate, Map, Project, Reference, Sidecar, Spanned, VmSpec,
 };
 use crate::source::{Place, Source};
 
@@ -35,11 +34,11 @@ pub struct Settings {
 /// Everything that can be named.
 #[derive(Debug)]
 pub struct Workspace {
-    settings: Settings,
-    scopes: Vec<Scope>,
+    pub(super) settings: Settings,
+    pub(super) scopes: Vec<Scope>,
     /// The scopes of folders that are loaded, so that a project imported twice is loaded once.
     loaded: HashMap<PathBuf, ScopeId>,
-    shipped: BTreeMap<&'static str, Arc<LoadedCandy>>,
+    pub(super) shipped: BTreeMap<&'static str, Arc<LoadedCandy>>,
     deploys: BTreeMap<String, DeployEntry>,
     boxes: BTreeMap<String, Declared<BoxSpec>>,
     vms: BTreeMap<String, Declared<VmSpec>>,
@@ -173,95 +172,8 @@ impl Workspace {
         self.defaults.as_ref()
     }
 
-    /// Finds a candy as one project names it.
-    pub(crate) fn find(
-        &mut self,
-        reference: &Reference,
-        from: Option<&LoadedCandy>,
-        found: &mut Diagnostics,
-    ) -> Result<Arc<LoadedCandy>, Diagnostic> {
-        let scope = from.map_or(ROOT, |candy| candy.scope);
-        match reference {
-            Reference::Name(name) => {
-                self.by_name(name.as_str(), scope).cloned().ok_or_else(|| self.unknown_name(name.as_str(), scope))
-            }
-            Reference::Path(path) => {
-                let base = match from.map(|candy| (&candy.folder, scope)) {
-                    None => self.settings.folder.clone(),
-                    Some((Some(Folder::Disk(folder)), _)) => folder.clone(),
-                    Some((None, scope)) => self.scopes[scope.0].root.clone(),
-                    Some((Some(Folder::Shipped(_)), _)) => {
-                        return Err(Diagnostic::error(format!("a shipped candy cannot name the path `{path}`")));
-                    }
-                };
-                let origin = from.map_or(Origin::Project, |candy| candy.origin.clone());
-                self.by_path(&base.join(path), origin, scope, found)
-            }
-            Reference::Remote(remote) => {
-                let checkout = self.checkout(remote)?;
-                let origin = Origin::Repository { url: remote.url(), commit: checkout.commit };
-                let scope = self.load_scope(&checkout.folder, &origin, found);
-                if remote.folder.is_empty()
-                    && let [candy] = self.scopes[scope.0].candies.values().collect::<Vec<_>>().as_slice()
-                {
-                    return Ok(Arc::clone(candy));
-                }
-                self.by_path(&checkout.folder.join(&remote.folder), origin, scope, found)
-            }
-        }
-    }
-
-    fn by_name(&self, name: &str, scope: ScopeId) -> Option<&Arc<LoadedCandy>> {
-        let own = &self.scopes[scope.0];
-        if let Some(candy) = own.candies.get(name) {
-            return Some(candy);
-        }
-        let imported = own.imports.iter().find_map(|(alias, import)| {
-            let name = match alias {
-                Some(alias) => name.strip_prefix(alias.as_str())?.strip_prefix('.')?,
-                None => name,
-            };
-            self.scopes[import.0].candies.get(name)
-        });
-        imported.or_else(|| self.shipped.get(name))
-    }
-
-    fn unknown_name(&self, name: &str, scope: ScopeId) -> Diagnostic {
-        let own = &self.scopes[scope.0];
-        let imported = own.imports.iter().flat_map(|(_, import)| self.scopes[import.0].candies.keys());
-        let known = own.candies.keys().chain(imported).map(String::as_str).chain(self.shipped.keys().copied());
-        let hint = suggestion(name, known).unwrap_or_else(|| {
-            "name a candy of the project, a path such as `./mine`, or `host/org/repo[/candy/x][@ref]`".to_owned()
-        });
-        Diagnostic::error(format!("no candy is named `{name}`")).hint(hint)
-    }
-
-    fn by_path(
-        &mut self,
-        path: &Path,
-        origin: Origin,
-        scope: ScopeId,
-        found: &mut Diagnostics,
-    ) -> Result<Arc<LoadedCandy>, Diagnostic> {
-        let path: &Path = &path.components().collect::<PathBuf>();
-        let shown = shown_from(path, &self.settings.folder);
-        let real = path.canonicalize().map_err(|error| unreadable(&shown, &error))?;
-        let same = |candy: &&Arc<LoadedCandy>| matches!(&candy.folder, Some(Folder::Disk(folder)) if folder.canonicalize().is_ok_and(|folder| folder == real));
-        if let Some(candy) = self.scopes[scope.0].candies.values().find(same) {
-            return Ok(Arc::clone(candy));
-        }
-        let shown = shown_from(&path.join("charly.yml"), &self.settings.folder);
-        let (candy, findings) = load_candy(Folder::Disk(real), &shown, origin, scope);
-        let broken = findings.has_errors();
-        found.extend(findings);
-        match candy {
-            Some(candy) if !broken => Ok(Arc::new(candy)),
-            _ => Err(Diagnostic::error(format!("`{shown}` cannot be used"))),
-        }
-    }
-
     /// Loads a project once, with what it imports.
-    fn load_scope(&mut self, root: &Path, origin: &Origin, found: &mut Diagnostics) -> ScopeId {
+    pub(super) fn load_scope(&mut self, root: &Path, origin: &Origin, found: &mut Diagnostics) -> ScopeId {
         let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         if let Some(id) = self.loaded.get(&real) {
             return *id;
@@ -307,16 +219,6 @@ impl Workspace {
                 Err(Diagnostic::error(format!("there is no folder `{shown}` to import")))
             }
         }
-    }
-
-    fn checkout(&self, remote: &Remote) -> Result<git::Checkout, Diagnostic> {
-        git::checkout(remote, &self.settings).map_err(|error| {
-            let finding = Diagnostic::error(format!("cannot get `{remote}`: {error}"));
-            match error.hint() {
-                Some(hint) => finding.hint(hint),
-                None => finding,
-            }
-        })
     }
 
     /// Tells whether the root imports a project without an alias, so that its entities are the root's, too.

@@ -182,7 +182,16 @@ impl<T: FromYaml> FromYaml for Option<T> {
 impl<T: FromYaml> FromYaml for Vec<T> {
     fn read(node: &Node<'_>, cx: &mut Reader<'_>) -> Option<Self> {
         match &node.value {
-            Value::List(items) => Some(items.iter().filter_map(|item| T::read(item, cx)).collect()),
+            Value::List(items) => {
+                let mut read = Vec::with_capacity(items.len());
+                for item in items {
+                    if cx.is_full() {
+                        break;
+                    }
+                    read.extend(T::read(item, cx));
+                }
+                Some(read)
+            }
             _ if node.is_null() => Some(Vec::new()),
             _ => {
                 let message = format!("expected a list, found {}", node.describe());

@@ -63,6 +63,9 @@ impl<'n, 's> Fields<'n, 's> {
     /// Ends the reading: whatever is left has no meaning here.
     pub(crate) fn finish<'k>(mut self, known: &(impl IntoIterator<Item = &'k str> + Clone), cx: &mut Reader<'_>) {
         for (key, _) in self.rest() {
+            if cx.is_full() {
+                break;
+            }
             let hint = suggestion(&key.text, known.clone()).or_else(|| {
                 let known: Vec<_> = known.clone().into_iter().collect();
                 (known.len() <= 8).then(|| format!("the keys here are {}", listing(&known)))

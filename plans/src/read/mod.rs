@@ -78,6 +78,11 @@ impl<'d> Reader<'d> {
         None
     }
 
+    /// Tells whether there are more findings than anybody reads, so that looking for more is a waste.
+    pub(crate) fn is_full(&self) -> bool {
+        self.found.is_full()
+    }
+
     /// Notes something that is carried without being understood.
     pub(crate) fn warning(&mut self, span: Span, problem: impl Into<Problem>) {
         let Problem { message, hint } = problem.into();

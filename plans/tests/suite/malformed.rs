@@ -131,3 +131,24 @@ fn the_machine_readable_form_says_the_same() {
     let found = validate_text(&Source::new("charly.yml", candy("  pakage: [git]\n  env: {A: 1, A: 2}\n")));
     insta::assert_json_snapshot!(found.iter().collect::<Vec<_>>());
 }
+
+/// Nobody reads thousands of findings, and finding them must not take longer than reading the document.
+#[test]
+fn a_document_that_is_all_mistakes_gives_a_list_that_can_be_read() {
+    let steps = |step: &str| candy(&format!("  plan:\n{}", step.repeat(4000)));
+    let keys = (0..4000).map(|key| format!("  unknown_key_{key}: 1")).collect::<Vec<_>>().join("\n");
+    for (name, text, count) in [
+        ("steps alike", steps("    - {run: x, mkdir: /x}\n"), 0),
+        ("no verb", steps("    - {run: x}\n"), 201),
+        ("bad paths", steps("    - {run: x, mkdir: x}\n"), 201),
+        ("unknown modifiers", steps("    - {check: x, file: /x, exsts: true}\n"), 201),
+        ("required twice", candy(&format!("  require: [{}]\n", "a, ".repeat(4000))), 201),
+        ("unknown keys", candy(&keys), 201),
+        ("long key", candy(&format!("  {}: 1\n", "k".repeat(1000))), 1),
+    ] {
+        let found = validate_text(&Source::new("charly.yml", text));
+        assert_eq!(found.iter().count(), count, "{name}");
+        let last = found.iter().last().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(last.ends_with("more in this document"), count > 200, "{name}: {last}");
+    }
+}
