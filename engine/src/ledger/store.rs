@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use charly_ir::Digest;
@@ -334,7 +334,7 @@ impl Ledger {
             }
             let folder = path.parent().unwrap_or(&self.folder).to_owned();
             let write = || {
-                DirBuilder::new().recursive(true).mode(0o755).create(&folder)?;
+                public_folder(&folder)?;
                 let mut temporary = Temporary::new(&folder)?;
                 temporary.file.write_all(text)?;
                 temporary.readable()?;
@@ -492,7 +492,8 @@ fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
 
 fn load(folder: &Path) -> Result<Loaded, LedgerError> {
     let mut loaded = Loaded::default();
-    if !folder.exists() {
+    let there = folder.try_exists();
+    if !there.map_err(|source| LedgerError::Io { doing: "look at", path: folder.to_owned(), source })? {
         return Ok(loaded);
     }
     judge_owner(folder)?;
@@ -579,7 +580,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, LedgerError> {
 fn make_folder(folder: &Path) -> Result<Vec<PathBuf>, LedgerError> {
     let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
     let error = |source| LedgerError::Io { doing: "make", path: folder.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(error)?;
+    missing.iter().rev().try_for_each(|path| public_folder(path)).map_err(error)?;
     judge_owner(folder)?;
     Ok(missing)
 }
@@ -608,6 +609,16 @@ fn cut_torn_end(folder: &Path, length: u64) -> Result<(), LedgerError> {
     match cut() {
         Ok(()) => Ok(()),
         Err(source) => Err(LedgerError::Io { doing: "repair", path: path.clone(), source }),
+    }
+}
+
+/// Makes a folder that everybody may read, whatever the umask: what was applied is no secret, and who owns what can be asked
+/// without rights.
+fn public_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

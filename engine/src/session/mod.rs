@@ -129,12 +129,16 @@ impl Session<'_> {
         rustix::process::geteuid().is_root() || self.settings.root != std::path::Path::new("/")
     }
 
-    /// Tells whether root's ledger knows of a deploy. What cannot be read is taken to.
+    /// Tells whether root's ledger is concerned: it knows of the deploy, or the user's ledger names steps that it does not
+    /// have itself. What cannot be read is taken to.
     fn system_knows(&self, deploy: &DeployId) -> bool {
-        let hand = venue(self.settings, Side::System).and_then(|venue| Ok(Hand::reading(venue)?));
-        hand.map_or(true, |mut hand| {
-            hand.book().deploys.contains_key(deploy) || !hand.steps_of(deploy).is_ok_and(|steps| steps.is_empty())
-        })
+        let hand = |side| venue(self.settings, side).and_then(|venue| Hand::reading(venue).map_err(WorkError::from));
+        let (Ok(mut user), Ok(mut system)) = (hand(Side::User), hand(Side::System)) else { return true };
+        let knows = |hand: &mut Hand| hand.steps_of(deploy).unwrap_or_default();
+        let (mine, roots) = (knows(&mut user), knows(&mut system));
+        let record = user.book().deploys.get(deploy);
+        let named = record.map_or(0, |record| record.candies.iter().map(|candy| candy.steps.len()).sum::<usize>());
+        !roots.is_empty() || system.book().deploys.contains_key(deploy) || named > mine.len()
     }
 }
 

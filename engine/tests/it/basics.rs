@@ -104,3 +104,16 @@ fn del_of_what_is_not_there_says_so() {
     assert_eq!(problem.what, "this venue holds no deploy `local`");
     assert_eq!(venue.tree(), before);
 }
+
+#[test]
+fn everybody_may_read_the_ledger_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let venue = Venueish::new();
+    let former = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    venue.apply(&plan(&[("tool", vec![file("/etc/a", 1, 0o644)])])).ok();
+    rustix::process::umask(former);
+    for path in ["", "/layers", "/deploys", "/layers/tool.json"] {
+        let mode = std::fs::metadata(venue.path(&format!("var/lib/opencharly/installed{path}"))).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o444, 0o444, "{path}");
+    }
+}
