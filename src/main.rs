@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use charly_ir::message::Problem;
+use charly_plans::diagnostic::Diagnostic;
 use charly_target_core::Interrupts;
 use clap::Parser as _;
 
@@ -69,10 +70,7 @@ fn told(printer: Printer, Failure { exit, cause }: Failure) -> Exit {
     if !printer.is_json() {
         match &cause {
             Cause::Problem(problem) => complain(problem),
-            Cause::Findings(findings) => {
-                let findings: Vec<_> = findings.iter().map(|finding| finding.render(Printer::coloured())).collect();
-                Printer::complain(findings.join("\n\n"));
-            }
+            Cause::Findings(findings) => mistakes(findings),
             Cause::NobodyReads => {}
         }
     }
@@ -89,6 +87,20 @@ fn json(printer: Printer, exit: Exit, cause: &Cause) -> Result<(), Failure> {
         Cause::NobodyReads => {}
     }
     printer.line(&Line::result(exit, None))
+}
+
+/// Prints mistakes in documents, with their excerpts; one that is in no document as any other error.
+fn mistakes(findings: &[Diagnostic]) {
+    for (index, finding) in findings.iter().enumerate() {
+        if index > 0 {
+            Printer::complain("");
+        }
+        let Diagnostic { message, hint, place, .. } = finding;
+        match place {
+            Some(_) => Printer::complain(finding.render(Printer::coloured())),
+            None => complain(&Problem { what: message.clone(), because: Vec::new(), hint: hint.clone() }),
+        }
+    }
 }
 
 /// Prints an error: what, why from near to far, and what to do next.

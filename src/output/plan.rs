@@ -69,7 +69,7 @@ impl PlanView<'_> {
             write!(f, "  {dim}{}{dim:#}", notes.join(" "))?;
         }
         writeln!(f)?;
-        let told = |detail: &&Detail| detail.note.is_some() || !title.contains(detail.subject.trim_end_matches('/'));
+        let told = |detail: &&Detail| self.verbose || detail.note.is_some() || !is_implied(detail, step, &title);
         let details: Vec<_> = step.details.iter().filter(told).collect();
         let shown = if self.verbose || details.len() <= SHOWN + 1 { details.len() } else { SHOWN };
         for detail in &details[..shown] {
@@ -91,6 +91,17 @@ impl PlanView<'_> {
         }
         writeln!(f)
     }
+}
+
+/// Tells whether a detail says no more than the step's title, or is a folder on the way to another detail.
+fn is_implied(detail: &Detail, step: &StepDiff, title: &str) -> bool {
+    let subject = detail.subject.trim_end_matches('/');
+    let is_below = |other: &Detail| {
+        let rest = other.subject.strip_prefix(subject);
+        other.change == detail.change && rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    let is_on_the_way = detail.what == "folder" && step.details.iter().any(is_below);
+    is_on_the_way || title.split_whitespace().any(|word| word == subject)
 }
 
 /// Displays how many steps change, in one line.
@@ -212,7 +223,8 @@ mod tests {
                             "~/.config/redis.conf",
                             Some("edited since; kept in the ledger"),
                         ),
-                        detail(Change::Add, "folder", "~/.config", None),
+                        detail(Change::Add, "folder", "~/.config/redis.d", None),
+                        detail(Change::Change, "folder", "~/.config", None),
                     ],
                 ),
                 step("old", "write \x1b[2J/etc/x", "as ann", Change::Remove, vec![]),
@@ -234,7 +246,7 @@ redis
       + unit redis.service
   ~ write ~/.config/redis.conf
       ~ file ~/.config/redis.conf  edited since; kept in the ledger
-      + folder ~/.config
+      + folder ~/.config/redis.d
 
 old (taken away)
   - write /etc/x  as ann
@@ -243,8 +255,7 @@ warning: an upgrade cannot be undone
 2 to add, 1 to change, 1 to take away; 1 unchanged
 needs --with-services: it enables, starts or stops services
 ";
-        // A folder's name is part of the file's: it is told by the title already.
-        assert_eq!(shown(&diff, false), want.replace("      + folder ~/.config\n", ""));
+        assert_eq!(shown(&diff, false), want);
         assert!(shown(&diff, true).starts_with("base\n  = make ~/bin\n\nredis\n"));
         assert!(shown(&diff, true).contains("package lib9 1.9"));
     }

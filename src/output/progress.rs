@@ -347,8 +347,9 @@ mod tests {
         }
         progress.output(0, &"x".repeat(100_000));
         assert_eq!(progress.tail.len(), TAIL);
-        assert_eq!(progress.tail[TAIL - 3..TAIL - 1], ["line 999", "partial"]);
-        assert_eq!(progress.tail[TAIL - 1].len(), MAX_LINE);
+        let tail: Vec<_> = progress.tail.iter().map(String::as_str).collect();
+        assert_eq!(tail[TAIL - 3..TAIL - 1], ["line 999", "partial"]);
+        assert_eq!(tail[TAIL - 1].len(), MAX_LINE);
     }
 
     #[test]

@@ -20,6 +20,11 @@ pub(crate) fn columns(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Writes a number of things.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// Says in a word whether all of a deploy is there.
 pub(crate) fn state_word(state: DeployState) -> &'static str {
     match state {

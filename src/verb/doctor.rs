@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::context::Context;
 use crate::deploy::target;
 use crate::exit::{Exit, Outcome};
-use crate::output::{Line, clean, state_word};
+use crate::output::{Line, clean, counted, state_word};
 
 /// Say whether charly can do its work here, and what to do where it cannot
 #[derive(Debug, clap::Args)]
@@ -76,8 +76,8 @@ pub(crate) fn run(cx: &Context, _: &Args) -> Outcome {
 fn project(cx: &Context) -> Finding {
     match cx.workspace() {
         Ok(workspace) => {
-            let (candies, deploys) = (workspace.candies().len(), workspace.deploys().len());
-            fine("project", format!("{}, {candies} candies, {deploys} deploys", cx.project.display()))
+            let (candies, deploys) = (workspace.candies().len(), counted(workspace.deploys().len(), "deploy"));
+            fine("project", format!("{}, {candies} candies, {deploys}", cx.project.display()))
         }
         Err(_) => Finding {
             health: Health::Broken,

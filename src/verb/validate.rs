@@ -8,7 +8,7 @@ use charly_plans::source::Place;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::Line;
+use crate::output::{Line, counted};
 
 /// Judge the whole project, with every reference in it
 #[derive(Debug, clap::Args)]
@@ -24,8 +24,8 @@ pub(crate) fn run(cx: &Context, _: &Args) -> Outcome {
     if cx.printer.is_json() {
         cx.printer.line(&Line::result(Exit::Done, None))?;
     } else {
-        let (candies, deploys) = (workspace.candies().len(), workspace.deploys().len());
-        cx.printer.say(format_args!("fine: {candies} candies, {deploys} deploys"));
+        let (candies, deploys) = (workspace.candies().len(), counted(workspace.deploys().len(), "deploy"));
+        cx.printer.say(format_args!("fine: {candies} candies, {deploys}"));
     }
     Ok(Exit::Done)
 }

@@ -31,7 +31,8 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
                 .hint("write a name such as `my-tools`; `--in DIR` chooses the folder"));
         }
     };
-    let folder = cx.working.join(args.folder.as_deref().unwrap_or(std::path::Path::new("."))).join(name.as_str());
+    let folder = args.folder.as_ref().map_or_else(|| cx.working.clone(), |folder| cx.working.join(folder));
+    let folder = folder.join(name.as_str());
     let file = folder.join(FILE_NAME);
     if folder.exists() {
         return Err(Failure::invalid(format!("`{}` is there already", folder.display())));
@@ -44,8 +45,9 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         cx.printer.line(&Line::Item(json!({ "name": name.as_str(), "document": file })))?;
         cx.printer.line(&Line::result(Exit::Done, None))?;
     } else {
-        cx.printer.say(format_args!("wrote {}", file.display()));
-        cx.printer.say(format_args!("try it with `charly bundle plan local {}`", folder.display()));
+        let shown = folder.strip_prefix(&cx.working).unwrap_or(&folder).display();
+        cx.printer.say(format_args!("wrote {shown}/{FILE_NAME}"));
+        cx.printer.say(format_args!("see what it does with `charly bundle plan local ./{shown}`"));
     }
     Ok(Exit::Done)
 }

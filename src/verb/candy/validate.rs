@@ -10,7 +10,7 @@ use charly_plans::source::Source;
 
 use crate::context::{Context, FILE_NAME};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::Line;
+use crate::output::{Line, counted};
 
 /// Judge documents by themselves, without what they refer to
 #[derive(Debug, clap::Args)]
@@ -32,8 +32,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     if cx.printer.is_json() {
         cx.printer.line(&Line::result(Exit::Done, None))?;
     } else {
-        let count = args.paths.len();
-        cx.printer.say(format_args!("fine: {count} {}", if count == 1 { "document" } else { "documents" }));
+        cx.printer.say(format_args!("fine: {}", counted(args.paths.len(), "document")));
     }
     Ok(Exit::Done)
 }
