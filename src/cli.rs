@@ -33,6 +33,7 @@ Exit codes:
   130  interrupted; the same command resumes";
 
 /// What every verb takes.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that is there or not")]
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {

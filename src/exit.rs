@@ -93,12 +93,12 @@ fn problem(error: &Error) -> Problem {
 impl From<TargetError> for Failure {
     fn from(error: TargetError) -> Self {
         let exit = match &error {
-            TargetError::Unreachable { .. } => Exit::Unreachable,
             TargetError::Conversation(ClientError::Interrupted) => Exit::Interrupted,
-            TargetError::Conversation(ClientError::Order(_)) | TargetError::Unsupported { .. } => Exit::Invalid,
-            TargetError::Conversation(_) => Exit::Unreachable,
+            TargetError::Conversation(ClientError::Order(_))
+            | TargetError::Unsupported { .. }
+            | TargetError::Answer(_) => Exit::Invalid,
+            TargetError::Unreachable { .. } | TargetError::Conversation(_) => Exit::Unreachable,
             TargetError::Refused { .. } => Exit::Refused,
-            TargetError::Answer(_) => Exit::Invalid,
         };
         match error {
             TargetError::Conversation(ClientError::Order(source)) => match source.downcast::<Diagnostics>() {

@@ -31,7 +31,6 @@ pub(crate) fn target(cx: &Context, name: &str, entry: Option<&DeployEntry>) -> R
 /// Returns the kind of a deploy's target: what it says, or what follows from its other keys.
 fn kind(deploy: &Deploy) -> &'static str {
     match deploy.target.as_ref().map(|target| target.value) {
-        Some(TargetKind::Local) => "local",
         Some(TargetKind::Pod) => "pod",
         Some(TargetKind::Vm) => "vm",
         Some(TargetKind::K8s) => "k8s",
@@ -39,6 +38,6 @@ fn kind(deploy: &Deploy) -> &'static str {
         None if deploy.vm.is_some() => "vm",
         None if deploy.box_.is_some() => "pod",
         None if deploy.k8s.is_some() => "k8s",
-        None => "local",
+        Some(TargetKind::Local) | None => "local",
     }
 }

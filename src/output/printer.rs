@@ -35,8 +35,9 @@ impl Printer {
     }
 
     /// Prints data for people.
+    #[expect(clippy::unused_self, reason = "what is printed where is the printer's business")]
     pub(crate) fn data(self, text: impl Display) -> Result<(), Failure> {
-        self.stdout(format_args!("{text}"))
+        Self::stdout(format_args!("{text}"))
     }
 
     /// Prints one line of JSON.
@@ -45,9 +46,10 @@ impl Printer {
     }
 
     /// Prints one JSON document on a line of its own.
+    #[expect(clippy::unused_self, reason = "what is printed where is the printer's business")]
     pub(crate) fn document(self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value).map_err(|error| Failure::error(Exit::Failed, error))?;
-        self.stdout(format_args!("{text}\n"))
+        Self::stdout(format_args!("{text}\n"))
     }
 
     /// Says something to the person at the terminal, unless there is to be silence.
@@ -81,7 +83,7 @@ impl Printer {
         AutoStream::choice(&io::stderr()) != ColorChoice::Never
     }
 
-    fn stdout(self, text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    fn stdout(text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
         let mut stdout = AutoStream::auto(io::stdout()).lock();
         stdout.write_fmt(text).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe => Failure { exit: Exit::Done, cause: Cause::NobodyReads },

@@ -16,6 +16,7 @@ use crate::output::{Line, PlanView, Policy, Progress, Summary};
 /// Take a deploy away, or the LAYERs of it that were added by hand
 ///
 /// No recipe is needed: the venue's ledger knows what was done, and what was there before.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that is there or not")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The deploy: `local` is this machine
