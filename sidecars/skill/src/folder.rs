@@ -163,9 +163,9 @@ mod tests {
         ] {
             std::os::unix::fs::symlink(target, folder.join(link)).unwrap();
         }
-        fs::hard_link(std::env::current_exe().unwrap(), folder.join("myself"))
-            .or_else(|_| std::os::unix::fs::symlink("charly-skill", folder.join("myself")))
-            .unwrap();
+        // It fails where the build lies on another file system, or belongs to another user; the tests of the program
+        // itself look at this too.
+        let _ = fs::hard_link(std::env::current_exe().unwrap(), folder.join("myself"));
         rustix::fs::mknodat(CWD, folder.join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o755), 0).unwrap();
 
         let skills = SkillFolder::open(&folder).unwrap();
