@@ -1,6 +1,7 @@
 //! What a deploy is to hold, put together from files, ledger and command line.
 
 mod compose;
+mod env;
 mod recipe;
 mod secret;
 mod target;

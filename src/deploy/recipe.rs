@@ -1,6 +1,7 @@
 //! Compiles a deploy for its venue.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use charly_target_core::fetch::{Content, Fetcher, PlanSupply};
 use charly_target_core::target::Compiled as Ready;
 use charly_target_core::{BoxError, Interrupts, Recipe};
 
-use super::{Ask, Layers};
+use super::{Ask, Layers, env};
 use crate::context::Context;
 use crate::exit::{Failure, Told};
 use crate::output::{Printer, download_bar};
@@ -24,6 +25,7 @@ pub(crate) struct DeployRecipe {
     name: String,
     entry: Option<DeployEntry>,
     added: Vec<LayerRef>,
+    project: PathBuf,
     workspace: Mutex<Workspace>,
     wishes: Wishes,
     printer: Printer,
@@ -54,7 +56,7 @@ pub(crate) struct Outcome {
 /// How downloads are fetched.
 #[derive(Debug, Clone)]
 struct Downloads {
-    folder: std::path::PathBuf,
+    folder: PathBuf,
     interrupts: Interrupts,
     visible: bool,
 }
@@ -90,7 +92,17 @@ impl DeployRecipe {
             visible: !cx.printer.quiet && !cx.printer.is_json(),
         };
         let (workspace, outcome) = (Mutex::new(workspace), Mutex::new(None));
-        Self { name: name.to_owned(), entry, added, workspace, wishes, printer: cx.printer, downloads, outcome }
+        Self {
+            name: name.to_owned(),
+            entry,
+            added,
+            project: cx.project.clone(),
+            workspace,
+            wishes,
+            printer: cx.printer,
+            downloads,
+            outcome,
+        }
     }
 
     /// Returns what the last compilation came to.
@@ -112,10 +124,7 @@ impl DeployRecipe {
     fn compiled(&self, hello: &Hello) -> Result<Ready, Failure> {
         let Layers { layers, resolved } = self.layers(&hello.deploys)?;
         let wishes = self.wishes.clone();
-        let mut env: BTreeMap<_, _> = BTreeMap::new();
-        for (name, value) in self.entry.iter().flat_map(|entry| entry.deploy.env.iter()) {
-            env.insert(name.to_string(), value.value.clone());
-        }
+        let mut env = env::declared(self.entry.as_ref(), &self.project)?;
         env.extend(wishes.env);
         let options = Options {
             skip_incompatible: wishes.skip_incompatible,

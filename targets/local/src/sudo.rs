@@ -1,6 +1,5 @@
 //! Makes sure, before anything is done, that `sudo` will not ask later.
 
-use std::io;
 use std::process::{Command, Stdio};
 
 use charly_target_core::TargetError;
@@ -22,7 +21,7 @@ pub(crate) fn acquire(terminal: bool) -> Result<(), TargetError> {
         .status();
     match quiet {
         Ok(status) if status.success() => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(_) => {
             let hint = "install sudo and allow this user to use it, or run the command as root";
             return Err(refused("system changes need root, and there is no `sudo`", hint));
         }
