@@ -136,6 +136,7 @@ impl DeployRecipe {
             Blob::Bytes(bytes) => (digest, Content::Memory(bytes.into())),
             Blob::File(path) => (digest, Content::File(path)),
         });
+        known(&wishes.rerun, &plan)?;
         let supply = PlanSupply::new(&plan, blobs.collect(), self.downloads.fetcher());
         self.printer.findings(warnings.iter())?;
         let outcome = Outcome { layers: layers.clone(), plan: plan.clone() };
@@ -179,6 +180,21 @@ impl Downloads {
             .tls_config(ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build())
             .build();
         Fetcher::new(self.folder.clone(), config.into(), self.interrupts.clone(), download_bar(self.visible))
+    }
+}
+
+/// Refuses steps to be run again that the plan does not have.
+fn known(rerun: &[String], plan: &InstallPlan) -> Result<(), Failure> {
+    let is_step = |name: &str| {
+        plan.steps().any(|(candy, step)| {
+            step.id == name
+                || name.strip_prefix(&candy.name).is_some_and(|rest| rest.strip_prefix('/') == Some(&step.id))
+        })
+    };
+    match rerun.iter().find(|name| !is_step(name)) {
+        None => Ok(()),
+        Some(name) => Err(Failure::invalid(format!("no step `{name}` is planned"))
+            .hint("`charly bundle plan NAME --format json` has the steps' ids")),
     }
 }
 

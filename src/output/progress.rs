@@ -222,10 +222,12 @@ impl Progress {
             None if flags.is_empty() => {
                 refused("nobody can be asked, and nothing was touched".into(), "confirm it with `-y`".into())
             }
-            None => refused(
-                format!("the run {}, and nothing was touched", list(&reasons)),
-                format!("allow it with `{}`, or everything with `-y`", flags.join(" ")),
-            ),
+            None => {
+                let hint = format!("allow it with `{}`, or everything with `-y`", flags.join(" "));
+                let because = format!("it {}", list(&reasons));
+                let problem = Problem::new("nobody can be asked, and nothing was touched").because(because).hint(hint);
+                Err(Failure::new(Exit::Refused, problem))
+            }
         }
     }
 }

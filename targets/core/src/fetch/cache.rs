@@ -96,7 +96,8 @@ impl Fetcher {
                 remove(&part)?;
             }
             let partial = Partial { path: part.clone(), resumed: false };
-            let got = http::get(&self.agent, url, known, partial, &self.interrupts, &mut self.progress);
+            let got =
+                http::get(&self.agent, url, known, partial, cached.is_none(), &self.interrupts, &mut self.progress);
             let (etag, resumed) = match (got, cached) {
                 (Ok(Got::Whole { etag, resumed }), _) => (etag, resumed),
                 // Where the server cannot be asked, a copy that may be old beats none: the ledger says which was used.

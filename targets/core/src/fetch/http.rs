@@ -43,16 +43,18 @@ enum Failure {
     Passing(ureq::Error),
 }
 
-/// Fetches `url` into a partial file, unless it is still the version `known`.
+/// Fetches `url` into a partial file, unless it is still the version `known`. Without `patience` a server that does not
+/// answer is asked once.
 pub(super) fn get(
     agent: &ureq::Agent,
     url: &str,
     known: Option<&str>,
     mut partial: Partial,
+    patience: bool,
     interrupts: &Interrupts,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Got, FetchError> {
-    let mut pauses = PAUSES.iter();
+    let mut pauses = PAUSES.iter().filter(|_| patience);
     loop {
         match attempt(agent, url, known, &mut partial, interrupts, progress) {
             Ok(got) => return Ok(got),

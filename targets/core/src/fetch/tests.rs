@@ -108,6 +108,15 @@ fn without_a_digest_the_server_is_asked_whether_there_is_a_newer_one() {
 }
 
 #[test]
+fn where_the_server_is_gone_the_copy_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(vec![("200 OK\r\nContent-Length: 3", b"abc".to_vec())]);
+    let fetched = fetcher(folder.path()).fetch(&server.url, None).unwrap();
+    assert_eq!(fetcher(folder.path()).fetch(&server.url, None).unwrap(), fetched);
+    assert_eq!(server.asked(), [""]);
+}
+
+#[test]
 fn other_bytes_than_asked_for_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::new(vec![("200 OK\r\nContent-Length: 3", b"abc".to_vec()); 1]);
