@@ -1,9 +1,10 @@
 //! What the kernel forbids a run: files through Landlock, system calls through seccomp.
 
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -93,8 +94,9 @@ impl Sandbox {
         }
         let (landlock, files) = match landlock_status() {
             LandlockStatus::Available { effective_abi, .. } => {
-                let open = |paths: &[&str]| paths.iter().filter_map(|path| PathFd::new(path).ok()).collect();
-                (format!("{effective_abi:?}"), Some(Files { system: open(&SYSTEM), devices: open(&DEVICES) }))
+                let open = |paths: &[PathBuf]| paths.iter().filter_map(|path| PathFd::new(path).ok()).collect();
+                let (system, devices) = (open(&outermost(&SYSTEM)), open(&outermost(&DEVICES)));
+                (format!("{effective_abi:?}"), Some(Files { system, devices }))
             }
             LandlockStatus::NotEnabled => ("not enabled in this kernel".into(), None),
             LandlockStatus::NotImplemented => ("not in this kernel".into(), None),
@@ -156,6 +158,14 @@ impl Sandbox {
     }
 }
 
+/// Returns the paths that exist and do not lie beneath another of them: on most systems `/bin`, `/lib` and their like
+/// lead into `/usr`, and every rule costs each run a little.
+fn outermost(paths: &[&str]) -> Vec<PathBuf> {
+    let found: BTreeSet<PathBuf> = paths.iter().filter_map(|path| Path::new(path).canonicalize().ok()).collect();
+    let inside = |path: &PathBuf| path.ancestors().skip(1).any(|above| found.contains(above));
+    found.iter().filter(|path| !inside(path)).cloned().collect()
+}
+
 fn beneath(path: BorrowedFd<'_>, access: BitFlags<AccessFs>) -> PathBeneath<BorrowedFd<'_>> {
     PathBeneath::new(path, access)
 }
@@ -172,5 +182,22 @@ fn landlock_status() -> LandlockStatus {
 impl From<SandboxError> for io::Error {
     fn from(error: SandboxError) -> Self {
         io::Error::other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_inside_others_are_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        let base = root.path().canonicalize().unwrap();
+        std::fs::create_dir_all(base.join("usr/bin")).unwrap();
+        std::fs::create_dir(base.join("usrlocal")).unwrap();
+        std::os::unix::fs::symlink("usr/bin", base.join("bin")).unwrap();
+        let paths = ["usr", "bin", "usrlocal", "gone"].map(|name| base.join(name).display().to_string());
+        let paths = paths.each_ref().map(String::as_str);
+        assert_eq!(outermost(&paths), [base.join("usr"), base.join("usrlocal")]);
     }
 }

@@ -235,12 +235,13 @@ const ACTS: [unsafe fn(&Child<'_>) -> c_int; STEPS.len()] = [
 ];
 
 unsafe fn start_session(_: &Child<'_>) -> c_int {
-    // SAFETY: plain system calls. Handlers of the server must not run in the child, and signals it ignores (SIGPIPE)
-    // must not stay ignored in the program.
+    // Handlers of the server must not run in the child, and signals it ignores (SIGPIPE) must not stay ignored in the
+    // program. The server has nothing to do with real-time signals.
+    // SAFETY: plain system calls on a local value.
     unsafe {
         let mut default: libc::sigaction = MaybeUninit::zeroed().assume_init();
         default.sa_sigaction = libc::SIG_DFL;
-        for signal in 1..=64 {
+        for signal in 1..32 {
             libc::sigaction(signal, &raw const default, ptr::null_mut());
         }
         libc::setsid()
