@@ -42,6 +42,8 @@ const CONTAINERS: &[&str] = &[
 ];
 const MACHINE: &[&str] =
     &["linux-image-cloud-amd64", "initramfs-tools", "cloud-init", "cloud-guest-utils", "netplan.io"];
+/// QEMU and what makes its disks. Debian 13's, whatever the host has: the emulator of 7.2 breaks kernels as they start.
+const EMULATOR: &[&str] = &["qemu-system-x86", "qemu-utils", "xorriso"];
 const CUSTOMIZE: &str = include_str!("customize.sh");
 
 /// A finished image.
@@ -71,6 +73,11 @@ impl Image {
         self.folder.join("initrd")
     }
 
+    /// The tree QEMU runs in.
+    pub(crate) fn emulator(&self) -> PathBuf {
+        self.folder.join("emulator")
+    }
+
     /// The digests of the tree's files, so that a guest need not read what it has not touched.
     pub(crate) fn sums(&self) -> PathBuf {
         self.folder.join("sums")
@@ -84,7 +91,7 @@ pub(crate) fn image(lab: &Lab, kind: Kind, fresh: bool) -> Result<Image, Error> 
     let _lock = lab.lock("image/lock")?;
     let key = lab.key()?;
     let public = host::read(&key.with_extension("pub"))?;
-    let recipe = (kind.to_string(), BASE, CONTAINERS, MACHINE, CUSTOMIZE, lab.suite(), &public);
+    let recipe = (kind.to_string(), BASE, CONTAINERS, MACHINE, EMULATOR, CUSTOMIZE, lab.suite(), &public);
     let folder = images.join(format!("{kind}-{:016x}", digest(&recipe)));
     if fresh {
         host::remove(&folder)?;
@@ -102,7 +109,6 @@ pub(crate) fn image(lab: &Lab, kind: Kind, fresh: bool) -> Result<Image, Error> 
 }
 
 fn make(lab: &Lab, kind: Kind, public: &str, image: &Image) -> Result<(), Error> {
-    let mirror = lab.mirror()?;
     proxy::start(lab)?;
     let mut packages = [BASE, CONTAINERS].concat();
     if kind == Kind::Qemu {
@@ -110,23 +116,28 @@ fn make(lab: &Lab, kind: Kind, public: &str, image: &Image) -> Result<(), Error>
     }
     let hook = image.folder.join("customize");
     host::write(&hook, CUSTOMIZE)?;
-    host::run_command(
-        Command::new("mmdebstrap")
-            .args(["--quiet", "--mode=root", "--format=directory", "--variant=minbase"])
-            // With the lists in place a guest installs at once, as a machine in use would.
-            .arg("--skip=cleanup/apt/lists")
-            .arg(format!("--aptopt={}", proxy::apt_option()))
-            .arg(format!("--include={}", packages.join(",")))
-            .arg(format!("--customize-hook=sh {} \"$1\"", host::text(&hook)))
-            .arg(lab.suite())
-            .arg(image.root())
-            .arg(mirror)
-            .env("KEY", public.trim()),
-    )?;
+    let hook = format!("--customize-hook=sh {} \"$1\"", host::text(&hook));
+    bootstrap(lab, &packages, &image.root(), Command::new("mmdebstrap").arg(hook).env("KEY", public.trim()))?;
     match kind {
         Kind::Nspawn => Sums::of_tree(&image.root())?.save(&image.sums()),
-        Kind::Qemu => make_disk(image),
+        Kind::Qemu => {
+            bootstrap(lab, EMULATOR, &image.emulator(), &mut Command::new("mmdebstrap"))?;
+            make_disk(image)
+        }
     }
+}
+
+fn bootstrap(lab: &Lab, packages: &[&str], root: &Path, mmdebstrap: &mut Command) -> Result<(), Error> {
+    mmdebstrap
+        .args(["--quiet", "--mode=root", "--format=directory", "--variant=minbase"])
+        // With the lists in place a guest installs at once, as a machine in use would.
+        .arg("--skip=cleanup/apt/lists")
+        .arg(format!("--aptopt={}", proxy::apt_option()))
+        .arg(format!("--include={}", packages.join(",")))
+        .arg(lab.suite())
+        .arg(root)
+        .arg(lab.mirror()?);
+    host::run_command(mmdebstrap).map(drop)
 }
 
 /// Turns the tree into a disk with the kernel beside it.

@@ -17,9 +17,6 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ssh", "openssh-client"),
     ("apt-cacher-ng", "apt-cacher-ng"),
     ("mkfs.ext4", "e2fsprogs"),
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("qemu-img", "qemu-utils"),
-    ("xorriso", "xorriso"),
 ];
 
 /// Gives the lab to a test that needs it, or tells the run why that test is skipped.

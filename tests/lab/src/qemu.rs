@@ -6,13 +6,20 @@ use std::path::Path;
 
 use crate::cgroup::Cgroup;
 use crate::image::Image;
-use crate::{Error, host};
+use crate::{Error, Lab, host};
+
+/// Runs a program in the emulator's tree, with the lab's folder and the host's devices in it: ROOT STATE PROGRAM…
+const ENTER: &str = r#"
+root=$0 state=$1; shift
+mount --make-rprivate / && mkdir -p "$root$state" && mount --bind "$state" "$root$state" &&
+mount --rbind /dev "$root/dev" && mount --rbind /proc "$root/proc" && exec chroot "$root" "$@"
+"#;
 
 /// Makes the guest's disk and its cloud-init seed.
-pub(crate) fn create(folder: &Path, name: &str, image: &Image) -> Result<(), Error> {
+pub(crate) fn create(lab: &Lab, folder: &Path, name: &str, image: &Image) -> Result<(), Error> {
     let (base, disk) = (image.disk(), folder.join("disk.qcow2"));
     let base = host::text(&base);
-    host::run("qemu-img", &["create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, host::text(&disk)])?;
+    inside(lab, image, &["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, host::text(&disk)])?;
     let seed = folder.join("seed");
     host::mkdir(&seed)?;
     host::write(&seed.join("meta-data"), format!("instance-id: {name}\nlocal-hostname: {name}\n"))?;
@@ -27,12 +34,12 @@ pub(crate) fn create(folder: &Path, name: &str, image: &Image) -> Result<(), Err
     host::write(&seed.join("user-data"), user_data)?;
     let iso = folder.join("seed.iso");
     let target = ["-o", host::text(&iso), host::text(&seed)];
-    host::run("xorriso", &[&["-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r"], &target[..]].concat())?;
+    inside(lab, image, &[&["xorriso", "-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r"], &target[..]].concat())?;
     Ok(())
 }
 
 /// Starts the machine.
-pub(crate) fn start(folder: &Path, port: u16, image: &Image, accelerator: &str, group: &Cgroup) -> Result<(), Error> {
+pub(crate) fn start(lab: &Lab, folder: &Path, port: u16, image: &Image, group: &Cgroup) -> Result<(), Error> {
     let at = |name: &str| folder.join(name).display().to_string();
     let (kernel, initrd) = (image.kernel(), image.initrd());
     let disk = format!("file={},if=virtio,format=qcow2", at("disk.qcow2"));
@@ -43,14 +50,26 @@ pub(crate) fn start(folder: &Path, port: u16, image: &Image, accelerator: &str, 
     #[rustfmt::skip]
     let program = [
         "qemu-system-x86_64",
-        "-accel", accelerator, "-cpu", "max", "-machine", "q35", "-m", "2048", "-smp", "1",
+        "-accel", lab.accelerator(), "-cpu", "max", "-machine", "q35", "-m", "2048", "-smp", "1",
         "-kernel", host::text(&kernel), "-initrd", host::text(&initrd),
         "-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0",
         "-drive", &disk, "-drive", &seed,
         "-netdev", &network, "-device", "virtio-net-pci,netdev=net0", "-device", "virtio-rng-pci",
         "-display", "none", "-serial", &serial, "-qmp", &control,
     ];
-    group.start(&program, &folder.join("qemu.log"))
+    let emulator = image.emulator();
+    group.start(&[&enter(lab, &emulator)[..], &program[..]].concat(), &folder.join("qemu.log"))
+}
+
+/// Runs a program of the emulator's tree to its end.
+fn inside(lab: &Lab, image: &Image, program: &[&str]) -> Result<(), Error> {
+    let emulator = image.emulator();
+    let words = [&enter(lab, &emulator)[1..], program].concat();
+    host::run("unshare", &words).map(drop)
+}
+
+fn enter<'a>(lab: &'a Lab, emulator: &'a Path) -> [&'a str; 7] {
+    ["unshare", "--mount", "sh", "-c", ENTER, host::text(emulator), host::text(lab.state())]
 }
 
 /// Sets the machine's link up or down through QEMU's control socket.
