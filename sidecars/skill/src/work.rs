@@ -17,6 +17,9 @@ use crate::{folder::open_place, spawn::Identity};
 
 const PREFIX: &str = "charly-skill.";
 
+/// How often making the folder is tried while other servers start.
+const ATTEMPTS: usize = 8;
+
 /// Holds the folder in which this server's runs get theirs. It is removed in the end, and by the next server if this
 /// one was killed.
 #[derive(Debug)]
@@ -37,12 +40,15 @@ impl WorkFolder {
     /// Makes the folder beneath `parent` and removes what dead servers left there.
     pub(crate) fn make(parent: &Path) -> io::Result<Self> {
         remove_abandoned(parent)?;
-        let path = parent.join(format!("{PREFIX}{}", Uuid::new_v4().simple()));
-        // Runs of other users have to get through to their own folders, which are closed.
-        fs::DirBuilder::new().mode(0o711).create(&path)?;
-        let lock = open_folder(&path)?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { path, _lock: lock })
+        for _ in 0..ATTEMPTS {
+            let path = parent.join(format!("{PREFIX}{}", Uuid::new_v4().simple()));
+            // Runs of other users have to get through to their own folders, which are closed.
+            fs::DirBuilder::new().mode(0o711).create(&path)?;
+            if let Some(lock) = lock(&path) {
+                return Ok(Self { path, _lock: lock });
+            }
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
     }
 
     /// Makes the folder of the run `id`.
@@ -95,6 +101,14 @@ fn unlock(path: &Path) {
     }
 }
 
+/// Locks a folder that was just made. Another server that starts now may have taken it for an abandoned one.
+fn lock(path: &Path) -> Option<OwnedFd> {
+    let lock = open_folder(path).ok()?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+    let (locked, named) = (rustix::fs::fstat(&lock).ok()?, rustix::fs::stat(path).ok()?);
+    (locked.st_ino == named.st_ino).then_some(lock)
+}
+
 fn open_folder(path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, path, flags, Mode::empty())
@@ -135,6 +149,16 @@ mod tests {
         assert!(!path.exists());
         drop(work);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn servers_that_start_together_keep_their_folders() {
+        let parent = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| WorkFolder::make(parent.path()).unwrap())).collect();
+            let folders: Vec<WorkFolder> = starts.into_iter().map(|start| start.join().unwrap()).collect();
+            assert!(folders.iter().all(|folder| folder.path.is_dir()));
+        });
     }
 
     #[test]
