@@ -1,4 +1,4 @@
-//! Drives apk. Written from its manual and recorded output; never run by the project's tests.
+//! Drives apk. Written from what is known of its formats; it was never run.
 //!
 //! apk keeps a list of what was asked for (the world) and nothing that the world does not need: a package's mark is its
 //! place in the world, and removing a package takes what only it needed along.

@@ -23,6 +23,8 @@ use super::{quiet, relative};
 #[derive(Debug)]
 pub struct Apt {
     tools: Tools,
+    /// The native architecture, once that was asked.
+    native: Option<String>,
 }
 
 /// What every call of apt-get carries: no terminal, one answer to questions about configuration files (what the
@@ -50,7 +52,7 @@ const PATHS_PER_CALL: usize = 500;
 impl Apt {
     /// Opens the apt of a root.
     pub fn new(root: &Path, runner: Box<dyn Runner>) -> Self {
-        Self { tools: Tools::new(root, runner) }
+        Self { tools: Tools::new(root, runner), native: None }
     }
 
     /// Runs a program that only asks.
@@ -228,8 +230,11 @@ impl Manager for Apt {
     fn scripts(&mut self, name: &str) -> Result<String, PackageError> {
         let folder = self.tools.root().join("var/lib/dpkg/info");
         // Packages whose architectures may be installed together carry theirs in the file's name.
-        let native = self.ask(&["dpkg", "--print-architecture"])?;
-        let qualified = format!("{name}:{}", native.stdout.trim());
+        let native = match self.native.take() {
+            Some(native) => native,
+            None => self.ask(&["dpkg", "--print-architecture"])?.stdout.trim().to_owned(),
+        };
+        let qualified = format!("{name}:{}", self.native.insert(native));
         let mut text = String::new();
         for script in ["config", "preinst", "postinst", "prerm", "postrm"] {
             for name in [name, &qualified] {

@@ -243,11 +243,12 @@ impl Manager for Dnf {
         Ok(answer.stdout.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 
-    fn enable_copr(&mut self, project: &str, sink: Sink<'_>) -> Result<(), PackageError> {
+    fn copr(&mut self, project: &str, enable: bool, sink: Sink<'_>) -> Result<(), PackageError> {
         if !is_name(project) {
             return Err(PackageError::new(Fault::BadName(project.to_owned())));
         }
-        self.act(&["copr", "enable", project], sink)
+        self.tools.fresh = false;
+        self.act(&["copr", if enable { "enable" } else { "remove" }, project], sink)
     }
 }
 

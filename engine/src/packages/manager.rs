@@ -78,9 +78,9 @@ pub trait Manager: fmt::Debug {
     /// Returns the packages that the repositories have whose names begin like this; empty where that cannot be told.
     fn available(&mut self, prefix: &str) -> Result<Vec<String>, PackageError>;
 
-    /// Enables a Copr project.
-    fn enable_copr(&mut self, project: &str, _sink: Sink<'_>) -> Result<(), PackageError> {
-        Err(PackageError::new(Fault::BadName(project.to_owned())))
+    /// Enables a Copr project, or removes it again. The indexes are old afterwards.
+    fn copr(&mut self, project: &str, _enable: bool, _sink: Sink<'_>) -> Result<(), PackageError> {
+        Err(PackageError::new(Fault::NoCopr(self.kind().name(), project.to_owned())))
     }
 }
 

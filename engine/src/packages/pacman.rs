@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn pacman_is_read() {
-        let set = packages(include_str!("recorded/pacman-Qi")).unwrap();
+        let set = packages(include_str!("samples/pacman-Qi")).unwrap();
         let app = &set.0["app"];
         assert_eq!(
             (app.version.as_str(), app.mark, app.needs.as_slice()),

@@ -120,6 +120,8 @@ impl Transaction {
                         let package = super::transaction::Installed { mark, ..package.clone() };
                         self.installed.insert(name.clone(), package);
                     }
+                    // Whose scripts endanger what is not told; that of a path held dear by mistake is a copy more.
+                    self.endangered.extend(from.endangered.iter().cloned());
                     // It had not been there before the first claim, so no mark is to be put back.
                     self.marked.remove(name);
                 }

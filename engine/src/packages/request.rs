@@ -120,7 +120,104 @@ fn nearest(name: &str, available: &[String]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::ffi::OsStr;
+    use std::io;
+    use std::path::Path;
+    use std::rc::Rc;
+
+    use charly_ir::facts::PackageManager;
+
     use super::*;
+    use crate::packages::{Runner, open};
+    use crate::process::{Exit, Program, Stream};
+
+    /// Answers from a recording: what must be asked, in order, the exit status and the output.
+    #[derive(Debug, Clone, Default)]
+    struct Recorded(Rc<RefCell<VecDeque<Answer>>>);
+
+    type Answer = (&'static str, i32, &'static str);
+
+    impl Runner for Recorded {
+        fn run(&mut self, program: &Program, output: Sink<'_>) -> io::Result<Exit> {
+            let said: Vec<_> = program.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            let said = said.join(" ");
+            let (asked, status, answer) =
+                self.0.borrow_mut().pop_front().unwrap_or_else(|| panic!("unexpected: {said}"));
+            assert!(said.ends_with(asked), "`{said}` is not `{asked}`");
+            assert_eq!(program.env[OsStr::new("DEBIAN_FRONTEND")], "noninteractive");
+            output(Stream::Stdout, answer.as_bytes());
+            Ok(Exit::Status(status))
+        }
+    }
+
+    fn apt(recording: &[Answer]) -> (Box<dyn Manager>, Recorded, Packages) {
+        let recorded = Recorded(Rc::new(RefCell::new(recording.iter().copied().collect())));
+        let request = Packages {
+            manager: PackageManager::Apt,
+            install: vec!["nginx".into()],
+            exclude: vec![],
+            options: vec![],
+            modules: vec![],
+        };
+        (open(PackageManager::Apt, Path::new("/"), Box::new(recorded.clone())), recorded, request)
+    }
+
+    const UNKNOWN: &str = "E: Unable to locate package nginx\n";
+    const COMES: &str = "Inst nginx (1.26 Debian:13/stable [amd64])\n";
+    const GONE: &str = "E: Failed to fetch x.deb  404  Not Found\n";
+
+    #[test]
+    fn indexes_are_refreshed_once_and_only_where_they_know_too_little() {
+        let (mut apt, recorded, request) = apt(&[
+            ("-s --no-install-recommends -s install -- nginx", 100, UNKNOWN),
+            ("update", 0, ""),
+            ("install -- nginx", 0, COMES),
+            ("install -- nginx", 100, UNKNOWN),
+            ("apt-cache pkgnames -- ng", 0, "nginx-full\nngnix\n"),
+        ]);
+        let now = PackageSet::default();
+        let simulation = simulate(&mut *apt, &request, &now, Some(&mut |_, _| {})).unwrap();
+        assert_eq!(simulation.installs.keys().collect::<Vec<_>>(), ["nginx"]);
+        let error = simulate(&mut *apt, &request, &now, Some(&mut |_, _| {})).unwrap_err();
+        assert!(matches!(&error.fault, Fault::Unknown { similar, .. } if similar == &["ngnix"]), "{error:?}");
+        assert!(recorded.0.borrow().is_empty());
+    }
+
+    #[test]
+    fn what_is_gone_from_the_mirror_is_looked_up_anew_and_judged_again() {
+        let install = "--no-remove install -- nginx";
+        let (mut manager, recorded, request) =
+            apt(&[(install, 100, GONE), ("update", 0, ""), ("-s install -- nginx", 0, COMES), (install, 0, "")]);
+        install_quietly(&mut *manager, &request).unwrap();
+        assert!(recorded.0.borrow().is_empty());
+
+        let removes = "Remv apache2 [2.4]\nInst nginx (1.26 x [amd64])\n";
+        let (mut manager, recorded, request) =
+            apt(&[(install, 100, GONE), ("update", 0, ""), ("-s install -- nginx", 0, removes)]);
+        let error = install_quietly(&mut *manager, &request).unwrap_err();
+        assert_eq!(error.to_string(), "`apache2` would have to be removed");
+        assert!(recorded.0.borrow().is_empty());
+
+        let (mut manager, _, request) =
+            apt(&[(install, 100, GONE), ("update", 0, ""), ("-s install -- nginx", 0, COMES), (install, 100, GONE)]);
+        assert!(matches!(install_quietly(&mut *manager, &request).unwrap_err().fault, Fault::Stale));
+    }
+
+    fn install_quietly(manager: &mut dyn Manager, request: &Packages) -> Result<(), PackageError> {
+        install(manager, request, &PackageSet::default(), &mut |_, _| {})
+    }
+
+    #[test]
+    fn options_cannot_undo_what_is_promised() {
+        for option in ["--allow-downgrades", "-oDPkg::Options::=x", "--purge", "install"] {
+            let (mut manager, _, request) = apt(&[]);
+            let request = Packages { options: vec![option.into()], ..request };
+            let error = install_quietly(&mut *manager, &request).unwrap_err();
+            assert!(matches!(error.fault, Fault::BadOption(_)), "{option}");
+        }
+    }
 
     #[test]
     fn the_nearest_names_come_first() {

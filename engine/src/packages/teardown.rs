@@ -15,7 +15,7 @@ use super::release::{Heirloom, ReleasePlan, Transfer};
 use super::runner::Sink;
 use super::set::{Mark, PackageSet, State};
 use super::transaction::Transaction;
-use super::tree;
+use super::tree::{self, Copy};
 
 /// What somebody made or changed since a transaction, and that its release must not destroy unasked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -125,12 +125,25 @@ impl Teardown<'_> {
         let unguarded = Survey { changed: survey.changed.clone(), ..Survey::default() };
         let survey = if purge { &unguarded } else { survey };
         let mut out = Torn { transfers: self.plan.transfers.clone(), ..Torn::default() };
-        self.keep_reasons(survey, &mut out);
-        let (purge, remove) = self.split(survey, now);
-        let (purge, remove) = spare(manager, purge, remove, now, &mut out.kept)?;
-        out.removed = purge.iter().chain(&remove).cloned().collect();
+        self.keep_packages(&mut out);
+        let mut guarded = String::new();
+        for name in &survey.guarded {
+            guarded.push_str(&manager.scripts(name)?);
+        }
+        let (going, remaining) = self.split(survey, now);
+        let (going, remaining) = spare(manager, going, remaining, now, &mut out.kept)?;
+        out.removed = going.iter().chain(&remaining).cloned().collect();
         if !out.removed.is_empty() {
-            manager.remove(&refs(&purge), &refs(&remove), &mut *sink)?;
+            let mut copies = Vec::new();
+            for path in &self.tx.endangered {
+                copies.extend(
+                    Copy::take(&self.root.join(path)).map_err(|error| at(path, error))?.map(|copy| (path, copy)),
+                );
+            }
+            manager.remove(&refs(&going), &refs(&remaining), &mut *sink)?;
+            for (path, copy) in copies {
+                copy.put_back(&self.root.join(path)).map_err(|error| at(path, error))?;
+            }
         }
         for mark in [Mark::Auto, Mark::Manual] {
             let wanted = self
@@ -144,12 +157,13 @@ impl Teardown<'_> {
             }
         }
         let heirs = self.heirs(manager)?;
-        self.sweep(manager, survey, &heirs, &mut out)?;
+        self.sweep(manager, survey, &guarded, &heirs, &mut out)?;
+        self.keep_paths(survey, purge, &mut out);
         self.dismiss(manager, &heirs, &mut out)?;
         Ok(out)
     }
 
-    fn keep_reasons(&self, survey: &Survey, out: &mut Torn) {
+    fn keep_packages(&self, out: &mut Torn) {
         let mut keep = |subject: String, reason: &str| out.kept.push(Kept { subject, reason: reason.to_owned() });
         for name in &self.plan.needed {
             keep(name.clone(), "a package outside all deploys needs it");
@@ -160,14 +174,24 @@ impl Teardown<'_> {
         for (name, (old, new)) in &self.plan.upgraded {
             keep(format!("{name} {new}"), &format!("upgraded from {old}, which cannot be undone"));
         }
-        for path in &survey.changed {
-            keep(shown(path), "changed since it was installed");
-        }
-        for path in &survey.edits {
-            keep(shown(path), "edited since it was installed; `--purge` removes it");
-        }
-        for path in &survey.data {
-            keep(shown(path), "holds data made since it was installed; `--purge` removes it");
+    }
+
+    /// Tells what stays of the survey; packages' scripts may have taken some of it along.
+    fn keep_paths(&self, survey: &Survey, purge: bool, out: &mut Torn) {
+        // rpm and pacman set an edited file aside under another name.
+        let found = |path: &PathBuf| {
+            let names = ["", ".rpmsave", ".pacsave"].map(|suffix| format!("{}{suffix}", path.display()));
+            names.into_iter().map(PathBuf::from).find(|path| self.root.join(path).symlink_metadata().is_ok())
+        };
+        let mut keep = |paths: &BTreeSet<PathBuf>, reason: &str| {
+            for path in paths.iter().filter_map(found) {
+                out.kept.push(Kept { subject: shown(&path), reason: reason.to_owned() });
+            }
+        };
+        keep(&survey.changed, "changed since it was installed");
+        if !purge {
+            keep(&survey.edits, "edited since it was installed; `--purge` removes it");
+            keep(&survey.data, "holds data made since it was installed; `--purge` removes it");
         }
     }
 
@@ -192,15 +216,20 @@ impl Teardown<'_> {
         Ok(out)
     }
 
-    /// Removes what the transaction made and no package took along.
+    /// Removes what the transaction made and no package took along; `guarded` holds the scripts of the survey's packages.
     fn sweep(
         &self,
         manager: &mut dyn Manager,
         survey: &Survey,
+        guarded: &str,
         heirs: &[(usize, String)],
         out: &mut Torn,
     ) -> Result<(), PackageError> {
         for (top, digest) in &self.tx.paths {
+            // Data without the configuration made for it would be of little use.
+            if top.starts_with("etc") && names_any(guarded, &[top.clone()].into()) {
+                continue;
+            }
             if let Some(to) = heir(heirs, &shown(top)) {
                 out.transfers.push(Transfer { what: Heirloom::Path(top.clone(), *digest), to });
                 continue;
@@ -355,7 +384,8 @@ fn names_any(scripts: &str, paths: &BTreeSet<PathBuf>) -> bool {
     paths.iter().filter_map(name).any(|name| has_word(scripts, &name))
 }
 
-fn has_word(text: &str, word: &str) -> bool {
+/// Tells whether a text holds a word or path, whole.
+pub(super) fn has_word(text: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
     text.match_indices(word)
         .any(|(at, _)| !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part))

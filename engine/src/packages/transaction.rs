@@ -14,6 +14,7 @@ use super::manager::Manager;
 use super::request;
 use super::set::{Mark, PackageSet, State};
 use super::simulation::Simulation;
+use super::teardown::has_word;
 use super::tree::{self, Gap, Listing};
 
 /// What there was before an installation; to be journaled before its effect.
@@ -66,6 +67,9 @@ pub struct Transaction {
     /// The topmost paths that came, relative to the root, with a digest of what no package owns in them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub paths: BTreeMap<PathBuf, Digest>,
+    /// Paths below `/etc` that had been there and that scripts of the packages that came name: they might delete them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub endangered: BTreeSet<PathBuf>,
 }
 
 /// A package that came.
@@ -120,7 +124,8 @@ impl Before {
         now: &PackageSet,
     ) -> Result<Transaction, PackageError> {
         let mut out = self.packages(now);
-        let names: Vec<&str> = out.installed.keys().map(String::as_str).collect();
+        let names: Vec<String> = out.installed.keys().cloned().collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let owned = manager.files(&names)?;
         let accounts = Accounts::read(root).map_err(|error| at("/etc/passwd", error))?;
         out.users = accounts.users.into_keys().filter(|name| !self.users.contains(name)).collect();
@@ -134,6 +139,13 @@ impl Before {
                 .map_err(|error| at(&path.display().to_string(), error))?;
             out.paths.insert(path, digest);
         }
+        let mut scripts = String::new();
+        for name in &names {
+            scripts.push_str(&manager.scripts(name)?);
+        }
+        let named = |path: &PathBuf| path.starts_with("etc") && has_word(&scripts, &format!("/{}", path.display()));
+        let is_file = |path: &PathBuf| root.join(path).symlink_metadata().is_ok_and(|meta| !meta.is_dir());
+        out.endangered = self.paths.paths().into_iter().filter(|path| named(path) && is_file(path)).collect();
         Ok(out)
     }
 

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -114,7 +114,8 @@ impl Listing {
         Ok(created)
     }
 
-    fn paths(&self) -> BTreeSet<PathBuf> {
+    /// Returns the listed paths.
+    pub(super) fn paths(&self) -> BTreeSet<PathBuf> {
         let mut trail: Vec<PathBuf> = Vec::new();
         let mut out = BTreeSet::new();
         for line in self.0.lines() {
@@ -178,6 +179,51 @@ pub(super) fn walk(root: &Path, top: &Path) -> io::Result<BTreeMap<PathBuf, Meta
         out.insert(path, meta);
     }
     Ok(out)
+}
+
+/// A small file or link, so that it can be put back.
+#[derive(Debug)]
+pub(super) enum Copy {
+    Link(PathBuf),
+    File { content: Vec<u8>, meta: Metadata },
+}
+
+impl Copy {
+    /// Takes a copy of a file or link; of nothing else, and of no large one.
+    pub(super) fn take(path: &Path) -> io::Result<Option<Self>> {
+        let Some(meta) = present(fs::symlink_metadata(path))? else { return Ok(None) };
+        Ok(if meta.is_symlink() {
+            Some(Self::Link(fs::read_link(path)?))
+        } else if meta.is_file() && meta.len() <= 1 << 20 {
+            Some(Self::File { content: fs::read(path)?, meta })
+        } else {
+            None
+        })
+    }
+
+    /// Puts it back where there is nothing.
+    pub(super) fn put_back(&self, path: &Path) -> io::Result<()> {
+        match self {
+            Self::Link(target) => match std::os::unix::fs::symlink(target, path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                other => other,
+            },
+            Self::File { content, meta } => {
+                // Nobody else may read it before it has its owner and mode.
+                let mut options = fs::OpenOptions::new();
+                let file = options.write(true).create_new(true).mode(0o600).open(path);
+                let mut file = match file {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+                    other => other?,
+                };
+                file.write_all(content)?;
+                std::os::unix::fs::fchown(&file, Some(meta.uid()), Some(meta.gid()))?;
+                file.set_permissions(meta.permissions())?;
+                file.set_modified(meta.modified()?)?;
+                file.sync_all()
+            }
+        }
+    }
 }
 
 /// Tells whether what lies here is a service's or a person's work, and not a log, a cache or a book that programs keep.
@@ -247,6 +293,8 @@ fn born_in(meta: &Metadata, gaps: &[Gap]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn root() -> tempfile::TempDir {
@@ -271,6 +319,28 @@ mod tests {
         assert_eq!(before.created(root.path(), &[always]).unwrap(), Vec::<PathBuf>::new());
         let text = serde_json::to_string(&before).unwrap();
         assert_eq!(serde_json::from_str::<Listing>(&text).unwrap(), before);
+    }
+
+    #[test]
+    fn a_copy_fills_only_a_gap() {
+        let root = root();
+        let (file, link) = (root.path().join("etc/file"), root.path().join("etc/link"));
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        let copies = [&file, &link].map(|path| (path, Copy::take(path).unwrap().unwrap()));
+        assert!(Copy::take(root.path()).unwrap().is_none());
+        for (path, copy) in &copies {
+            copy.put_back(path).unwrap();
+            fs::remove_file(path).unwrap();
+            copy.put_back(path).unwrap();
+        }
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("file"));
+        assert_eq!(fs::read_to_string(&link).unwrap(), "old");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
+        fs::write(&file, "new").unwrap();
+        copies[0].1.put_back(&file).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
     }
 
     #[test]

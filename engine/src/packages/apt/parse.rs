@@ -147,7 +147,7 @@ pub(super) fn owned_path(line: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    const QUERY: &str = include_str!("recorded/dpkg-query");
+    const QUERY: &str = include_str!("samples/dpkg-query");
 
     #[test]
     fn dpkg_query_is_read() {

@@ -245,7 +245,7 @@ N\tgpg-pubkey\t(none)\tabc-1
 
     #[test]
     fn the_table_of_dnf_4_is_read() {
-        let table = table(include_str!("recorded/dnf4-install")).unwrap();
+        let table = table(include_str!("samples/dnf4-install")).unwrap();
         let long = "app-with-a-really-long-package-name-that-wraps-columns-in-tables";
         assert_eq!(
             table.installs,
@@ -257,7 +257,7 @@ N\tgpg-pubkey\t(none)\tabc-1
 
     #[test]
     fn the_table_of_dnf_5_is_read() {
-        let table = table(include_str!("recorded/dnf5-install")).unwrap();
+        let table = table(include_str!("samples/dnf5-install")).unwrap();
         assert_eq!(table.installs, owned(&[("nginx", "1:1.28.0-1.fc42"), ("nginx-core", "1:1.28.0-1.fc42")]));
         assert_eq!(table.upgrades, owned(&[("openssl-libs", "1:3.2.4-3.fc42")]));
         assert_eq!(table.removals, owned(&[]));
