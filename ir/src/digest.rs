@@ -26,7 +26,7 @@ impl Digest {
     /// Digests a stream and returns its length in bytes too.
     pub fn of_reader(mut reader: impl Read) -> io::Result<(Self, u64)> {
         let mut hasher = Hasher::new();
-        let mut buffer = vec![0; 64 * 1024];
+        let mut buffer = vec![0; 16 * 1024];
         let mut length = 0;
         loop {
             let n = match reader.read(&mut buffer) {

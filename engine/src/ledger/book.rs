@@ -59,14 +59,14 @@ impl Book {
         self.entries.values().map(|entry| entry.seq + 1).max().unwrap_or(0)
     }
 
-    /// Returns what each step of a deploy claims, in the order of first claims.
+    /// Returns what each step of a deploy asks for, in the order of first claims.
     pub fn claims_of(&self, deploy: &DeployId) -> BTreeMap<Claim, Vec<Resource>> {
         let name = deploy.to_string();
         let mut entries: Vec<_> = self.entries.iter().collect();
         entries.sort_by_key(|(_, entry)| entry.seq);
         let mut found: BTreeMap<Claim, Vec<Resource>> = BTreeMap::new();
         for (resource, entry) in entries {
-            for claim in entry.all_claims().filter(|claim| claim.deploy == name) {
+            for claim in entry.claims.iter().filter(|claim| claim.deploy == name) {
                 found.entry(claim.clone()).or_default().push(resource.clone());
             }
         }
@@ -80,6 +80,12 @@ impl Book {
 }
 
 impl StepKey {
+    /// Returns the claim that the step's candy makes on folders above what its steps place. One for all of them: a folder of
+    /// thousands of files would otherwise have thousands of claims.
+    pub fn candy_claim(&self) -> Claim {
+        Claim { deploy: self.deploy.to_string(), candy: self.candy.clone(), step: String::new() }
+    }
+
     /// Returns the claim that the step makes.
     pub fn claim(&self) -> Claim {
         Claim { deploy: self.deploy.to_string(), candy: self.candy.clone(), step: self.step.clone() }

@@ -16,7 +16,8 @@ pub struct Entry {
     /// Who asks for it, in the order they came.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
-    /// Who needs it as a folder above what they ask for, and does not mind its mode. These and `claims` are never both empty.
+    /// The candies that need it as a folder above what they ask for, and do not mind its mode; such claims name no step.
+    /// These and `claims` are never both empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub implied: Vec<Claim>,
     /// What was there before the first claim.

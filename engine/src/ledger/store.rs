@@ -140,6 +140,23 @@ struct FolderFile {
     made: Vec<PathBuf>,
 }
 
+/// A file that says which format it has.
+trait Formatted {
+    fn format(&self) -> u32;
+}
+
+macro_rules! formatted {
+    ($($file:ty),*) => {$(
+        impl Formatted for $file {
+            fn format(&self) -> u32 {
+                self.format
+            }
+        }
+    )*};
+}
+
+formatted!(DeployFile, LayerFile, FolderFile);
+
 impl Ledger {
     /// Reads a ledger without the right to change it. A folder that is not there is an empty ledger.
     pub fn read(folder: &Path) -> Result<Book, LedgerError> {
@@ -534,7 +551,7 @@ fn load(folder: &Path) -> Result<Loaded, LedgerError> {
     Ok(loaded)
 }
 
-fn read<T: for<'a> Deserialize<'a>>(
+fn read<T: for<'a> Deserialize<'a> + Formatted>(
     path: &Path,
     files: &mut BTreeMap<PathBuf, Digest>,
 ) -> Result<Option<T>, LedgerError> {
@@ -547,13 +564,15 @@ fn read<T: for<'a> Deserialize<'a>>(
         let (line, column) = (source.line(), source.column());
         LedgerError::Garbage { path: path.to_owned(), line, column, source }
     };
-    // The head first: what a newer format means is not for this engine to judge.
-    let head: Head = serde_json::from_slice(&bytes).map_err(garbage)?;
-    if head.format > FORMAT {
-        let (charly, format) = (head.charly, head.format);
+    let value = serde_json::from_slice::<T>(&bytes);
+    // What a newer format means is not for this engine to judge, be it readable or not.
+    if value.as_ref().map_or(true, |value| value.format() > FORMAT)
+        && let Ok(Head { format, charly }) = serde_json::from_slice(&bytes)
+        && format > FORMAT
+    {
         return Err(LedgerError::Newer { path: path.to_owned(), charly, format });
     }
-    let value = serde_json::from_slice(&bytes).map_err(garbage)?;
+    let value = value.map_err(garbage)?;
     files.insert(path.to_owned(), Digest::of(&bytes));
     Ok(Some(value))
 }

@@ -115,6 +115,7 @@ impl Session<'_> {
         let stop = |error: WorkError| Box::new(untouched(&error));
         while looked.need != Need::default() {
             let need = std::mem::take(&mut looked.need);
+            let look_again = !need.manifests.is_empty();
             // What manifests bring may be blobs again: one question answers both.
             let mut manifests: BTreeSet<u32> = need.manifests.iter().copied().collect();
             let mut blobs: BTreeSet<_> = need.blobs.iter().copied().collect();
@@ -142,7 +143,10 @@ impl Session<'_> {
                     Some(_) => return Err(stop(WorkError::Plan("the controller spoke out of turn".to_owned()))),
                 }
             }
-            *looked = hands.look(deploy, apply).map_err(stop)?;
+            // Bytes alone change nothing of what is known.
+            if look_again {
+                *looked = hands.look(deploy, apply).map_err(stop)?;
+            }
         }
         Ok(())
     }
@@ -169,9 +173,8 @@ impl Session<'_> {
         })?;
         let count = looked.due.len() + stale.len();
         self.event(Event::RunStarted { steps: u32::try_from(count).unwrap_or(u32::MAX) });
-        for (side, indices) in runs(&apply.plan, &looked.due) {
-            let reboots = self.reboots(apply, &indices, tally);
-            if let Some(verdict) = reboots {
+        for (side, indices, reboot) in runs(&apply.plan, &looked.due) {
+            if let Some(verdict) = reboot.and_then(|candy| self.reboots(apply, candy, tally)) {
                 return Ok(Some(verdict));
             }
             let Some(party) = hands.of(side) else { continue };
@@ -194,19 +197,13 @@ impl Session<'_> {
     }
 
     /// A step that only reboots ends the run, unless nothing before it changed anything or this venue goes on without.
-    fn reboots(&mut self, apply: &Apply, indices: &BTreeSet<u32>, tally: &Tally) -> Option<Verdict> {
-        let is_reboot = |index: &u32| {
-            let step = apply.plan.steps().nth(*index as usize);
-            step.is_some_and(|(_, step)| step.action == Action::Reboot)
-        };
-        let index = indices.iter().find(|index| is_reboot(index))?;
+    fn reboots(&mut self, apply: &Apply, candy: &str, tally: &Tally) -> Option<Verdict> {
         if tally.changed == 0 {
             return None;
         }
         match apply.reboot {
             RebootPolicy::Skip => {
-                let candy = apply.plan.steps().nth(*index as usize).map(|(candy, _)| candy.name.clone());
-                let text = format!("`{}` asks for a reboot, which is left to you", candy.unwrap_or_default());
+                let text = format!("`{candy}` asks for a reboot, which is left to you");
                 self.event(Event::Warning { text });
                 None
             }
@@ -322,22 +319,23 @@ pub(super) fn by_side(releases: &[(Side, Release)]) -> Vec<(Side, Vec<Release>)>
     runs
 }
 
-/// Cuts the due steps into runs of one side each; a reboot is a run of its own.
-fn runs(plan: &InstallPlan, due: &BTreeSet<u32>) -> Vec<(Side, BTreeSet<u32>)> {
-    let mut runs: Vec<(Side, BTreeSet<u32>, bool)> = Vec::new();
-    for (index, (_, step)) in (0_u32..).zip(plan.steps()) {
+/// Cuts the due steps into runs of one side each; a reboot is a run of its own, with the candy that asks for it.
+fn runs<'a>(plan: &'a InstallPlan, due: &BTreeSet<u32>) -> Vec<(Side, BTreeSet<u32>, Option<&'a str>)> {
+    let mut runs: Vec<(Side, BTreeSet<u32>, Option<&str>)> = Vec::new();
+    for (index, (candy, step)) in (0_u32..).zip(plan.steps()) {
         if !due.contains(&index) {
             continue;
         }
-        let (side, reboot) = (locate(&step.scope), step.action == Action::Reboot);
+        let side = locate(&step.scope);
+        let reboot = (step.action == Action::Reboot).then_some(candy.name.as_str());
         match runs.last_mut() {
-            Some((last, run, false)) if *last == side && !reboot => {
+            Some((last, run, None)) if *last == side && reboot.is_none() => {
                 run.insert(index);
             }
             _ => runs.push((side, BTreeSet::from([index]), reboot)),
         }
     }
-    runs.into_iter().map(|(side, run, _)| (side, run)).collect()
+    runs
 }
 
 fn record_of(apply: &Apply, state: DeployState) -> DeployRecord {

@@ -179,11 +179,21 @@ impl Party for Hand {
     }
 
     fn record(&mut self, deploy: &DeployId, record: Option<DeployRecord>) -> Result<(), WorkError> {
+        let staying: BTreeSet<String> =
+            record.iter().flat_map(|record| &record.candies).map(|candy| candy.name.clone()).collect();
+        // A removal that was cut off between a candy's last step and its folders left these behind.
+        let mine = |claim: &&Claim| claim.deploy == deploy.to_string() && !staying.contains(&claim.candy);
+        let entries = self.book().entries.values();
+        let left: BTreeSet<Claim> = entries.flat_map(|entry| &entry.implied).filter(mine).cloned().collect();
+        let Self { venue, ledger: Keeping::Writing(ledger), .. } = self else { return Ok(()) };
+        if !left.is_empty() {
+            worker::release_folders(venue, ledger, left, &mut Tally::default())?;
+        }
         let record = match record {
             Some(record) => Record::Deploy { id: deploy.clone(), record },
             None => Record::DropDeploy(deploy.clone()),
         };
-        Ok(self.writable()?.append(record)?)
+        Ok(ledger.append(record)?)
     }
 
     fn converge(
@@ -193,9 +203,8 @@ impl Party for Hand {
         sink: &mut dyn FnMut(Event),
         tally: &mut Tally,
     ) -> Result<(), (u32, WorkError)> {
-        let tasks = self.assessment.tasks.iter().filter(|task| indices.contains(&task.index));
-        let tasks: Vec<_> = tasks.cloned().collect();
-        let Self { venue, ledger, spool, .. } = self;
+        let Self { venue, ledger, spool, assessment, .. } = self;
+        let tasks: Vec<_> = assessment.tasks.iter().filter(|task| indices.contains(&task.index)).collect();
         let Keeping::Writing(ledger) = ledger else { return Ok(()) };
         worker::converge(venue, ledger, apply, &tasks, spool, sink, tally)
     }

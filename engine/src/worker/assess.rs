@@ -1,5 +1,6 @@
 //! Compares what steps want with the venue and the ledger, touching nothing.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use charly_ir::Digest;
@@ -91,6 +92,7 @@ pub(crate) fn assess(
         planned: BTreeMap::new(),
         key,
         warnings: Vec::new(),
+        folders: RefCell::default(),
     };
     let mut tasks = Vec::with_capacity(all.len());
     for (index, key, step) in all {
@@ -135,6 +137,8 @@ struct Assessor<'a> {
     planned: BTreeMap<Resource, (State, Claim, bool)>,
     key: &'a dyn Fn() -> Result<Vec<u8>, WorkError>,
     warnings: Vec<String>,
+    /// Folders seen to be there.
+    folders: RefCell<BTreeSet<String>>,
 }
 
 impl Assessor<'_> {
@@ -208,14 +212,15 @@ impl Assessor<'_> {
         self.judge_claims(claim, &want, entry, implied)?;
         let (met, change, note) = match &want.resource {
             // Whatever mode a folder above has, it is not this step's to judge.
-            Resource::Path(path) if implied && self.venue.root.is_folder(path) => (true, Change::Keep, None),
+            Resource::Path(path) if implied && self.is_folder(path) => (true, Change::Keep, None),
             Resource::Packages(_) => self.look_at_packages(task, entry)?,
             _ => self.look(task, &want, entry)?,
         };
         let claimed = entry.is_some_and(|entry| {
-            let claims = if implied { &entry.implied } else { &entry.claims };
+            let claimed =
+                if implied { entry.implied.contains(&task.key.candy_claim()) } else { entry.claims.contains(claim) };
             let agrees = implied || want.state == State::Anything || entry.want == want.state;
-            claims.contains(claim) && entry.found.is_none() && agrees
+            claimed && entry.found.is_none() && agrees
         });
         let told = self.planned.get(&want.resource).is_some_and(|(.., yields)| *yields || implied);
         if !met && !told && !matches!(want.resource, Resource::Packages(_)) {
@@ -300,10 +305,9 @@ impl Assessor<'_> {
         let mut met = self.is_done(task) && !claimed.is_empty();
         for resource in claimed {
             let Some(entry) = self.book.entries.get(&resource) else { continue };
-            let implied = !entry.claims.contains(&task.key.claim());
             let want = Want { resource, state: entry.want.clone(), source: Source::None };
             met &= entry.found.is_none() && self.look(task, &want, Some(entry))?.0;
-            wants.push(Wanted { want, implied, met: true });
+            wants.push(Wanted { want, implied: false, met: true });
         }
         if met {
             for wanted in &wants {
@@ -367,13 +371,25 @@ impl Assessor<'_> {
                 found.push(Want::new(resource, state.clone()));
             } else if let Some(entry) = self.book.entries.get(&resource).filter(|entry| is_dir(&entry.want)) {
                 found.push(Want::new(resource, entry.want.clone()));
-            } else if !self.venue.root.is_folder(folder) {
+            } else if !self.is_folder(folder) {
                 found.push(Want::new(resource, fresh));
             }
             folder = tree::parent(folder);
         }
         found.reverse();
         found
+    }
+
+    /// Tells whether a folder is there. Most things lie in few folders, and nothing changes them while things are compared.
+    fn is_folder(&self, path: &str) -> bool {
+        if self.folders.borrow().contains(path) {
+            return true;
+        }
+        let there = self.venue.root.is_folder(path);
+        if there {
+            self.folders.borrow_mut().insert(path.to_owned());
+        }
+        there
     }
 
     /// A folder asked for where a link leads to one is as good as there: people keep their folders elsewhere.

@@ -1,11 +1,11 @@
 //! Makes things be as steps want them, intents first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use charly_ir::message::{Apply, Change, Detail, Event, Outcome};
+use charly_ir::message::{Apply, Change, Claim, Detail, Event, Outcome};
 use charly_ir::plan::Action;
 
 use super::assess::{Task, Wanted};
@@ -26,13 +26,15 @@ pub(crate) fn converge(
     venue: &Venue,
     ledger: &mut Ledger,
     apply: &Apply,
-    tasks: &[Task],
+    tasks: &[&Task],
     spool: &Spool,
     sink: Sink<'_>,
     tally: &mut Tally,
 ) -> Result<(), (u32, WorkError)> {
-    let mut work = Work { venue, ledger, apply, spool, sink, tally };
-    let mut due = tasks.iter().filter(|task| task.due).peekable();
+    let deploy = tasks.first().map(|task| task.key.deploy.clone());
+    let claims = deploy.map(|deploy| ledger.book().claims_of(&deploy)).unwrap_or_default();
+    let mut work = Work { venue, ledger, apply, spool, sink, tally, claims };
+    let mut due = tasks.iter().copied().filter(|task| task.due).peekable();
     while let Some(first) = due.next() {
         if venue.cancel.is_requested() {
             return Err((first.index, WorkError::Cancelled));
@@ -63,6 +65,8 @@ struct Work<'a, 'b> {
     spool: &'a Spool,
     sink: &'a mut (dyn FnMut(Event) + 'b),
     tally: &'a mut Tally,
+    /// What each step of the deploy claimed before this run.
+    claims: BTreeMap<Claim, Vec<Resource>>,
 }
 
 impl Work<'_, '_> {
@@ -158,7 +162,8 @@ impl Work<'_, '_> {
     }
 
     fn claim(&mut self, task: &Task, wanted: &Wanted) -> Result<(), WorkError> {
-        let (claim, resource, want) = (task.key.claim(), &wanted.want.resource, &wanted.want.state);
+        let claim = if wanted.implied { task.key.candy_claim() } else { task.key.claim() };
+        let (resource, want) = (&wanted.want.resource, &wanted.want.state);
         let old = self.ledger.book().entries.get(resource).cloned();
         let open_books =
             old.as_ref().is_some_and(|entry| entry.found.is_some() && matches!(resource, Resource::Packages(_)));
@@ -287,7 +292,8 @@ impl Work<'_, '_> {
         if let Action::RepoChange(repo) = &task.step.action {
             self.venue.desk.mark_stale(self.venue, repo.manager);
         }
-        release_dropped(self.venue, self.ledger, task, self.tally)?;
+        let claimed = self.claims.get(&task.key.claim()).map(Vec::as_slice).unwrap_or_default();
+        release_dropped(self.venue, self.ledger, task, claimed, self.tally)?;
         let changed = task.refresh || task.wants.iter().any(|wanted| !wanted.met);
         if changed {
             self.tally.changed += 1;

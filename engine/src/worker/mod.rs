@@ -20,7 +20,7 @@ use charly_ir::message::{Event, Kept, Problem};
 
 pub(crate) use assess::{Assessment, Task, assess, deploy_name, detail, locate};
 pub(crate) use converge::converge;
-pub(crate) use release::{Release, ReleaseOptions, pending_problem, preview, release};
+pub(crate) use release::{Release, ReleaseOptions, pending_problem, preview, release, release_folders};
 
 use crate::ledger::LedgerError;
 use crate::tree::TreeError;
