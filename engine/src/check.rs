@@ -13,7 +13,7 @@
 //! | `port` | port |
 //! | `running` | process, service |
 //!
-//! An attempt collects [findings](findings): every way in which the venue differs from what is wanted. None means that the
+//! An attempt collects [`findings`]: every way in which the venue differs from what is wanted. None means that the
 //! check holds.
 
 mod account;

@@ -1,8 +1,8 @@
 //! Carries out the steps of one side of a venue, and undoes them.
 //!
-//! Work on a step goes through three stations. [`lower`] says which things the step wants; [`assess`] compares them with the
-//! venue and the ledger, touching nothing; [`converge`] writes the intents down and makes the things so. [`release`] is the way
-//! back, and needs no plan: the ledger knows what each step claims and what was there before.
+//! Work on a step goes through three stations. [`lower`] says which things the step wants; [`mod@assess`] compares them with
+//! the venue and the ledger, touching nothing; [`mod@converge`] writes the intents down and makes the things so.
+//! [`mod@release`] is the way back, and needs no plan: the ledger knows what each step claims and what was there before.
 
 mod assess;
 mod converge;
