@@ -70,6 +70,9 @@ pub(crate) enum Verb {
     Why(verb::why::Args),
     Drift(verb::drift::Args),
     Doctor(verb::doctor::Args),
+    /// Run programs for callers who may hold no credentials
+    #[command(subcommand)]
+    Skill(verb::skill::Verb),
     Completions(verb::completions::Args),
     Man(verb::man::Args),
 }
@@ -85,6 +88,7 @@ impl Verb {
             Self::Why(args) => verb::why::run(cx, &args),
             Self::Drift(args) => verb::drift::run(cx, &args),
             Self::Doctor(args) => verb::doctor::run(cx, &args),
+            Self::Skill(verb) => verb.run(),
             Self::Completions(args) => verb::completions::run(cx, &args),
             Self::Man(args) => verb::man::run(&args),
         }

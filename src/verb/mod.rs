@@ -7,5 +7,6 @@ pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod drift;
 pub(crate) mod man;
+pub(crate) mod skill;
 pub(crate) mod validate;
 pub(crate) mod why;

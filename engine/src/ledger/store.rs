@@ -160,7 +160,12 @@ formatted!(DeployFile, LayerFile, FolderFile);
 impl Ledger {
     /// Reads a ledger without the right to change it. A folder that is not there is an empty ledger.
     pub fn read(folder: &Path) -> Result<Book, LedgerError> {
-        Ok(load(folder)?.book)
+        Ok(load(folder, true)?.book)
+    }
+
+    /// Reads the deploys alone, which costs little however much they own.
+    pub fn deploys(folder: &Path) -> Result<BTreeMap<DeployId, DeployRecord>, LedgerError> {
+        Ok(load(folder, false)?.book.deploys)
     }
 
     /// Takes the right to change a ledger, making its folder where there is none.
@@ -171,7 +176,7 @@ impl Ledger {
             // At once, so that a run that is killed before it has written anything leaves no folder behind for ever.
             write_folder_file(folder, &made)?;
         }
-        let loaded = load(folder)?;
+        let loaded = load(folder, true)?;
         if loaded.interrupted.is_some() || loaded.journal_length > 0 {
             cut_torn_end(folder, loaded.journal_length)?;
         }
@@ -507,7 +512,7 @@ fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn load(folder: &Path) -> Result<Loaded, LedgerError> {
+fn load(folder: &Path, layers: bool) -> Result<Loaded, LedgerError> {
     let mut loaded = Loaded::default();
     let there = folder.try_exists();
     if !there.map_err(|source| LedgerError::Io { doing: "look at", path: folder.to_owned(), source })? {
@@ -522,7 +527,8 @@ fn load(folder: &Path) -> Result<Loaded, LedgerError> {
             loaded.book.deploys.insert(file.deploy, file.record);
         }
     }
-    for path in list(&folder.join("layers"))? {
+    let layers = if layers { list(&folder.join("layers"))? } else { Vec::new() };
+    for path in layers {
         let Some(file) = read::<LayerFile>(&path, &mut loaded.files)? else { continue };
         for (deploy, steps) in file.steps {
             for (step, record) in steps {

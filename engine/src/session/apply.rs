@@ -31,8 +31,7 @@ impl Session<'_> {
             Mode::DryRun => self.reading(),
             Mode::Ask | Mode::Go { .. } => {
                 let asks = apply.plan.steps().any(|(_, step)| locate(&step.scope) == Side::System);
-                let system = asks || self.system_knows(&deploy);
-                self.writing(&apply.run, &deploy, system)
+                self.writing(&apply.run, &deploy, asks)
             }
         }
         .map_err(stop)?;

@@ -15,14 +15,15 @@ mod root;
 pub use peer::{Incoming, Peer, PipePeer};
 pub use root::serve_root;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use charly_ir::facts::Facts;
 use charly_ir::frame::Frame;
 use charly_ir::message::{CandySummary, DeploySummary, Done, Event, Hello, PROTOCOL, Problem, Reply, Request, Verdict};
 
-use crate::ledger::{DeployId, DeployRecord, Holder, LedgerError, Probe};
+use crate::ledger::{DeployId, DeployRecord, Holder, Ledger, LedgerError, Probe};
 use crate::process::Cancel;
 use crate::resource::Desk;
 use crate::tree::{Root, TreeError, Trust};
@@ -95,26 +96,22 @@ impl Session<'_> {
     }
 
     /// Opens the sides for writing, root's only where it is concerned.
-    fn writing(&mut self, run: &str, deploy: &DeployId, system: bool) -> Result<Hands, WorkError> {
-        let since_s = now_s();
-        let holder = Holder {
-            pid: std::process::id(),
-            run: run.to_owned(),
-            deploy: deploy.name.clone(),
-            since_s,
-            step: String::new(),
-        };
-        let mut parties: Vec<(Side, Box<dyn Party>)> = Vec::new();
+    ///
+    /// It is if the request asks for it, if its ledger knows of the deploy, or if the user's ledger names steps that it does
+    /// not have itself: what cannot be read must never be taken for nothing.
+    fn writing(&mut self, run: &str, deploy: &DeployId, asks_root: bool) -> Result<Hands, WorkError> {
+        let (run, since_s) = (run.to_owned(), now_s());
+        let holder = Holder { pid: std::process::id(), run, deploy: deploy.name.clone(), since_s, step: String::new() };
         let probe = self.probe.as_mut().and_then(|probe| probe(Side::User));
-        parties.push((Side::User, Box::new(Hand::writing(venue(self.settings, Side::User)?, holder.clone(), probe)?)));
-        if system {
-            if self.may_write_system() {
-                let probe = self.probe.as_mut().and_then(|probe| probe(Side::System));
-                let venue = venue(self.settings, Side::System)?;
-                parties.push((Side::System, Box::new(Hand::writing(venue, holder, probe)?)));
-            } else {
-                parties.push((Side::System, Box::new(root::RootHand::start(self.settings, &holder)?)));
-            }
+        let mut user = Hand::writing(venue(self.settings, Side::User)?, holder.clone(), probe)?;
+        let record = user.book().deploys.get(deploy);
+        let named = record.map_or(0, |record| record.candies.iter().map(|candy| candy.steps.len()).sum::<usize>());
+        let concerned = asks_root
+            || named > user.steps_of(deploy)?.len()
+            || deploys(self.settings, Side::System).map_or(true, |deploys| deploys.contains_key(deploy));
+        let mut parties: Vec<(Side, Box<dyn Party>)> = vec![(Side::User, Box::new(user))];
+        if concerned {
+            parties.push((Side::System, self.root_party(holder)?));
         }
         let mut hands = Hands::new(parties);
         for interrupted in hands.each(|party| Ok::<_, WorkError>(party.interrupted()))?.into_iter().flatten() {
@@ -124,21 +121,13 @@ impl Session<'_> {
         Ok(hands)
     }
 
-    /// Tells whether this process may keep root's ledger itself: it is root, or the root is not the machine's own.
-    fn may_write_system(&self) -> bool {
-        rustix::process::geteuid().is_root() || self.settings.root != std::path::Path::new("/")
-    }
-
-    /// Tells whether root's ledger is concerned: it knows of the deploy, or the user's ledger names steps that it does not
-    /// have itself. What cannot be read is taken to.
-    fn system_knows(&self, deploy: &DeployId) -> bool {
-        let hand = |side| venue(self.settings, side).and_then(|venue| Hand::reading(venue).map_err(WorkError::from));
-        let (Ok(mut user), Ok(mut system)) = (hand(Side::User), hand(Side::System)) else { return true };
-        let knows = |hand: &mut Hand| hand.steps_of(deploy).unwrap_or_default();
-        let (mine, roots) = (knows(&mut user), knows(&mut system));
-        let record = user.book().deploys.get(deploy);
-        let named = record.map_or(0, |record| record.candies.iter().map(|candy| candy.steps.len()).sum::<usize>());
-        !roots.is_empty() || system.book().deploys.contains_key(deploy) || named > mine.len()
+    /// Opens root's side: in this process where it may, that is where it is root or the root is not the machine's own.
+    fn root_party(&mut self, holder: Holder) -> Result<Box<dyn Party>, WorkError> {
+        if !rustix::process::geteuid().is_root() && self.settings.root == Path::new("/") {
+            return Ok(Box::new(root::RootHand::start(self.settings, &holder)?));
+        }
+        let probe = self.probe.as_mut().and_then(|probe| probe(Side::System));
+        Ok(Box::new(Hand::writing(venue(self.settings, Side::System)?, holder, probe)?))
     }
 }
 
@@ -166,23 +155,21 @@ fn venue(settings: &Settings, side: Side) -> Result<Venue, WorkError> {
 
 /// Returns what the ledgers know of the user's deploys.
 fn summaries(settings: &Settings) -> Result<Vec<DeploySummary>, WorkError> {
-    let mut found: Vec<DeploySummary> = Vec::new();
-    for side in [Side::User, Side::System] {
-        let hand = Hand::reading(venue(settings, side)?)?;
-        for (id, record) in &hand.book().deploys {
-            let known = found.iter().any(|summary| summary.name == id.name);
-            if id.uid == settings.facts.user.uid && !known {
-                found.push(summarize(id, record));
+    let mut found = BTreeMap::new();
+    for side in [Side::System, Side::User] {
+        for (id, record) in deploys(settings, side)? {
+            if id.uid == settings.facts.user.uid {
+                let system = side == Side::System || found.contains_key(&id);
+                found.insert(id.clone(), DeploySummary { system, ..summarize(&id, &record) });
             }
         }
     }
-    let mut system = Hand::reading(venue(settings, Side::System)?)?;
-    for summary in &mut found {
-        let id = DeployId { uid: settings.facts.user.uid, name: summary.name.clone() };
-        summary.system = system.book().deploys.contains_key(&id) || !system.steps_of(&id)?.is_empty();
-    }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(found)
+    Ok(found.into_values().collect())
+}
+
+fn deploys(settings: &Settings, side: Side) -> Result<BTreeMap<DeployId, DeployRecord>, WorkError> {
+    let venue = venue(settings, side)?;
+    Ok(Ledger::deploys(&venue.root.outside(&venue.ledger_path()))?)
 }
 
 fn summarize(id: &DeployId, record: &DeployRecord) -> DeploySummary {

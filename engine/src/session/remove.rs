@@ -25,8 +25,7 @@ impl Session<'_> {
             return Err(Box::new(self.unknown(&deploy)));
         }
         if remove.mode != Mode::DryRun {
-            let system = self.system_knows(&deploy);
-            hands = self.writing(&remove.run, &deploy, system).map_err(stop)?;
+            hands = self.writing(&remove.run, &deploy, false).map_err(stop)?;
         }
         // Once more: what was read before the lock was had may have changed.
         let old = hands.deploy(&deploy).map_err(stop)?;
