@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
+use charly_plans::diagnostic::Diagnostics;
 use charly_plans::load::Workspace;
 use charly_plans::schema::{self, Document};
 use charly_plans::source::Source;
@@ -74,15 +75,30 @@ impl Context {
         })
     }
 
-    /// Loads the project and the machine's file. Mistakes end the verb; warnings are shown.
-    pub(crate) fn workspace(&self) -> Result<Workspace, Failure> {
-        let (workspace, found) = Workspace::load(&charly_plans::load::Settings {
+    /// Loads what there is of the project and the machine's file, for verbs that only look or take away: what a venue holds
+    /// is in its ledger, and a mistake in somebody's recipe must not stand between them and the way back.
+    pub(crate) fn workspace_with_mistakes(&self) -> Workspace {
+        let (workspace, found) = self.load();
+        if found.has_errors() {
+            let what = "the project has mistakes, which do not matter here; `charly validate` shows them";
+            self.printer.say(format_args!("warning: {what}"));
+        }
+        workspace
+    }
+
+    fn load(&self) -> (Workspace, Diagnostics) {
+        Workspace::load(&charly_plans::load::Settings {
             folder: self.project.clone(),
             machine_file: Some(self.machine_file.clone()),
             cache: self.cache.join("git"),
             refresh: self.refresh,
             ..charly_plans::load::Settings::default()
-        });
+        })
+    }
+
+    /// Loads the project and the machine's file. Mistakes end the verb; warnings are shown.
+    pub(crate) fn workspace(&self) -> Result<Workspace, Failure> {
+        let (workspace, found) = self.load();
         if found.has_errors() {
             return Err(found.into());
         }

@@ -17,7 +17,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
-    let workspace = cx.workspace()?;
+    let workspace = cx.workspace_with_mistakes();
     let target = target(cx, &args.name, workspace.deploys().get(&args.name))?;
     let report = block_on(target.inspect(Inspect::Drift { deploy: args.name.clone() }))?;
     let Report::Drift { drifted, compared } = report else {

@@ -20,7 +20,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
-    let workspace = cx.workspace()?;
+    let workspace = cx.workspace_with_mistakes();
     let target = target(cx, &args.on, workspace.deploys().get(&args.on))?;
     let report = block_on(target.inspect(Inspect::Why { subject: subject(cx, &args.subject) }))?;
     let Report::Why { owned } = report else {

@@ -38,7 +38,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
-    let workspace = cx.workspace()?;
+    let workspace = cx.workspace_with_mistakes();
     let entry = workspace.deploys().get(&args.name).cloned();
     let target = target(cx, &args.name, entry.as_ref())?;
     let asked = args.layers.iter().map(|layer| absolute(layer, &cx.working)).collect::<Result<Vec<_>, _>>()?;

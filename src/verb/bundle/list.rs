@@ -18,7 +18,7 @@ use crate::output::{Line, columns, state_word};
 pub(crate) struct Args {}
 
 pub(crate) fn run(cx: &Context, _: &Args) -> Outcome {
-    let workspace = cx.workspace()?;
+    let workspace = cx.workspace_with_mistakes();
     let here = block_on(target(cx, Local::NAME, None)?.status())?.deploys;
     let mut rows: BTreeMap<&str, (Option<&DeployEntry>, Option<&DeploySummary>)> = BTreeMap::new();
     for (name, entry) in workspace.deploys() {

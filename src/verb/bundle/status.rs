@@ -20,7 +20,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
-    let workspace = cx.workspace()?;
+    let workspace = cx.workspace_with_mistakes();
     let target = target(cx, &args.name, workspace.deploys().get(&args.name))?;
     let Status { facts, deploys } = block_on(target.status())?;
     let held = deploys.into_iter().find(|deploy| deploy.name == args.name);
