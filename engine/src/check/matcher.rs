@@ -31,7 +31,10 @@ fn judge(matcher: &Matcher, found: &str, tokens: &Tokens) -> Result<(), String> 
             (!found.contains(&text), format!("nothing with {}", quote(&text)))
         }
         Matcher::Matches(pattern) => match Regex::new(pattern) {
-            Ok(regex) => (regex.is_match(found), format!("a match of {}", quote(pattern))),
+            // As in Perl and grep, `$` is the end of the last line, whether or not a line end follows.
+            Ok(regex) => {
+                (regex.is_match(found.strip_suffix('\n').unwrap_or(found)), format!("a match of {}", quote(pattern)))
+            }
             Err(error) => (false, format!("a match of {}, which is no regular expression ({error})", quote(pattern))),
         },
     };
@@ -65,6 +68,7 @@ mod tests {
             (Matcher::NotContains("b".into()), "abc", "x: wanted nothing with `b`, found `abc`"),
             (matches("^v[0-9]+"), "v12", ""),
             (matches("(?m)^b$"), "a\nb\nc", ""),
+            (matches("^b$"), "b\n", ""),
             (matches("^b$"), "a\nb\nc", "x: wanted a match of `^b$`, found `a\\nb\\nc`"),
             (
                 matches("("),

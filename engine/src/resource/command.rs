@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use charly_ir::facts::User;
-use charly_ir::message::{Apply, Event, Problem};
+use charly_ir::message::{Apply, Event, Problem, SecretValue};
 use charly_ir::plan::{Action, Command, Op, Repo, RepoSource, Scope};
 
+use super::veil::Veil;
 use super::{Effect, Source, Want};
 use crate::environment::{Script, command_environment};
 use crate::identity;
@@ -27,6 +28,8 @@ struct Body<'a> {
     env: BTreeMap<String, String>,
     limit: Duration,
     index: u32,
+    /// Values that must not be seen in what it prints.
+    secrets: Vec<&'a str>,
 }
 
 /// Runs the command of a step.
@@ -36,13 +39,14 @@ pub(super) fn converge(effect: &mut Effect<'_>, want: &Want) -> Result<(), WorkE
     let resolve = |env: &BTreeMap<String, charly_ir::Text>| -> BTreeMap<String, String> {
         env.iter().map(|(name, value)| (name.clone(), value.resolve(&tokens))).collect()
     };
+    let hidden = || effect.apply.secrets.values().map(SecretValue::expose).collect();
     let text;
     let body = match &step.action {
         Action::Op(Op::Command(command)) => {
             let mut env = resolve(&command.env);
             env.extend(secrets(command, effect.apply)?);
             let limit = command.timeout_s.map_or(effect.limit, |limit| Duration::from_secs(limit.into()));
-            Body { text: &command.body, env, limit, index: effect.task.index }
+            Body { text: &command.body, env, limit, index: effect.task.index, secrets: hidden() }
         }
         Action::Op(Op::Download(download)) => {
             let Source::Blob { digest, .. } = want.source else {
@@ -53,11 +57,13 @@ pub(super) fn converge(effect: &mut Effect<'_>, want: &Want) -> Result<(), WorkE
             let mut open = effect.spool.open(&digest).map_err(|source| TreeError::new("open", path, source))?;
             open.read_to_string(&mut script).map_err(|source| TreeError::new("read", path, source))?;
             text = script;
-            Body { text: &text, env: resolve(&download.env), limit: effect.limit, index: effect.task.index }
+            let env = resolve(&download.env);
+            Body { text: &text, env, limit: effect.limit, index: effect.task.index, secrets: hidden() }
         }
         Action::RepoChange(Repo { source: RepoSource::Copr(project), .. }) => {
             text = format!("exec dnf --assumeyes copr enable '{project}'\n");
-            Body { text: &text, env: BTreeMap::new(), limit: effect.limit, index: effect.task.index }
+            let env = BTreeMap::new();
+            Body { text: &text, env, limit: effect.limit, index: effect.task.index, secrets: Vec::new() }
         }
         other => return Err(WorkError::Plan(format!("a `{}` step is no command", other.kind()))),
     };
@@ -76,7 +82,7 @@ pub(crate) fn run_hook(
     let env = command.env.iter().map(|(name, value)| (name.clone(), value.resolve(&tokens))).collect();
     let limit = Duration::from_secs(command.timeout_s.unwrap_or(600).into());
     let scope = if venue.side == Side::System { Scope::System } else { Scope::User };
-    run(venue, &scope, &Body { text: &command.body, env, limit, index }, &[], sink)
+    run(venue, &scope, &Body { text: &command.body, env, limit, index, secrets: Vec::new() }, &[], sink)
 }
 
 fn run(
@@ -105,12 +111,21 @@ fn run(
         limit: Some(body.limit),
     };
     let mut last = Tail::default();
-    let index = body.index;
-    let result = process::run(&program, &venue.cancel, &mut |stream, bytes| {
+    let mut show = |stream, bytes: &[u8]| {
         last.take(bytes);
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        sink(Event::Output { index, text, stderr: stream == Stream::Stderr });
+        if !bytes.is_empty() {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            sink(Event::Output { index: body.index, text, stderr: stream == Stream::Stderr });
+        }
+    };
+    let veil = || Veil::new(body.secrets.iter().copied());
+    let (mut stdout, mut stderr) = (veil(), veil());
+    let result = process::run(&program, &venue.cancel, &mut |stream, bytes| match stream {
+        Stream::Stdout => show(stream, &stdout.pass(bytes)),
+        Stream::Stderr => show(stream, &stderr.pass(bytes)),
     });
+    show(Stream::Stdout, &stdout.rest());
+    show(Stream::Stderr, &stderr.rest());
     let exit = result.map_err(|source| TreeError::new("run a command as", &user.name, source))?;
     match exit {
         Exit::Status(0) => Ok(()),

@@ -8,6 +8,7 @@ mod packages;
 pub(crate) mod path;
 mod secret;
 mod unit;
+mod veil;
 
 use std::time::Duration;
 

@@ -227,7 +227,8 @@ impl Context<'_> {
                 self.secrets.insert(name.value.clone(), secret.clone());
             } else if demanded {
                 let message = missing("secret", name, description.as_deref());
-                self.error(name.span, Problem::new(message, format!("store it with `charly secrets set {secret}`")));
+                let hint = format!("give it with `--secret {secret}=env:VARIABLE` or `=file:PATH`");
+                self.error(name.span, Problem::new(message, hint));
             }
         }
     }

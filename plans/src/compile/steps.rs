@@ -115,7 +115,7 @@ fn compile_write(cx: &mut Context<'_>, step: &Step, write: &WriteStep) {
         (Some(secret), _) => {
             if !cx.venue.options.secrets.contains(&secret.value) {
                 let message = format!("nobody gives the secret `{}`", secret.value);
-                let hint = format!("store it with `charly secrets set {}`", secret.value);
+                let hint = format!("give it with `--secret {}=env:VARIABLE` or `=file:PATH`", secret.value);
                 cx.error(secret.span, Problem::new(message, hint));
             }
             (Content::Secret(secret.value.clone()), 0o600)
