@@ -38,6 +38,8 @@ pub static ALLOWED: &[Allowed] = &[
     file("/var/cache/ldconfig/**", "ldconfig's memory of the libraries it saw"),
     file("/var/lib/dpkg/status", "dpkg's database, in another order; packages are compared as such"),
     file("/var/lib/dpkg/*-old", "dpkg's backup copies of its databases"),
+    file("/var/lib/ucf/hashfile.*", "ucf's backup copies of its database, kept whatever is removed"),
+    file("/var/lib/ucf/registry.*", "ucf's backup copies of its database, kept whatever is removed"),
     file("/etc/passwd-", "backup copy that every change of a user leaves"),
     file("/etc/group-", "backup copy that every change of a group leaves"),
     file("/etc/shadow-", "backup copy that every change of a user leaves"),
