@@ -31,7 +31,7 @@ pub struct Ledger {
     journal: Option<File>,
     buffer: Vec<u8>,
     files: BTreeMap<PathBuf, Digest>,
-    made: Vec<PathBuf>,
+    made: usize,
     interrupted: Option<Interrupted>,
     probe: Option<Probe>,
 }
@@ -103,7 +103,7 @@ pub enum LedgerError {
 struct Loaded {
     book: Book,
     files: BTreeMap<PathBuf, Digest>,
-    made: Vec<PathBuf>,
+    made: usize,
     journal_length: u64,
     interrupted: Option<Interrupted>,
 }
@@ -136,8 +136,8 @@ struct LayerFile {
 struct FolderFile {
     format: u32,
     charly: String,
-    /// Folders above the ledger that were made for it, and go with it.
-    made: Vec<PathBuf>,
+    /// How many folders were made for the ledger, its own and those above it, and go with it.
+    made: usize,
 }
 
 /// A file that says which format it has.
@@ -172,9 +172,9 @@ impl Ledger {
     pub fn open(folder: &Path, holder: Holder, probe: Option<Probe>) -> Result<Self, LedgerError> {
         let made = make_folder(folder)?;
         let lock = Lock::take(&folder.join("lock"), holder)?;
-        if !made.is_empty() {
+        if made > 0 {
             // At once, so that a run that is killed before it has written anything leaves no folder behind for ever.
-            write_folder_file(folder, &made)?;
+            write_folder_file(folder, made)?;
         }
         let loaded = load(folder, true)?;
         if loaded.interrupted.is_some() || loaded.journal_length > 0 {
@@ -347,7 +347,7 @@ impl Ledger {
     }
 
     fn snapshot(&mut self) -> Result<(), LedgerError> {
-        let texts = render(&self.folder, &self.book, &self.made).map_err(|source| self.error("write", source))?;
+        let texts = render(&self.folder, &self.book, self.made).map_err(|source| self.error("write", source))?;
         let mut touched = BTreeSet::new();
         for (path, text) in &texts {
             let digest = Digest::of(text);
@@ -407,14 +407,13 @@ impl Ledger {
         for name in ["journal", "key", "folder.json"] {
             remove_if_there(&self.folder.join(name), |path| fs::remove_file(path))?;
         }
-        let Self { folder, lock, mut made, .. } = self;
+        let Self { folder, lock, made, .. } = self;
         lock.remove().map_err(|source| LedgerError::Io {
             doing: "remove the lock of",
             path: folder.clone(),
             source,
         })?;
-        made.sort();
-        for path in made.iter().rev() {
+        for path in folder.ancestors().take(made) {
             // Somebody else's files below it are a reason to leave it.
             if fs::remove_dir(path).is_err() {
                 break;
@@ -459,7 +458,7 @@ impl Temporary {
 }
 
 /// Renders the snapshots: one file a deploy, one a candy, one for the folder itself.
-fn render(folder: &Path, book: &Book, made: &[PathBuf]) -> io::Result<BTreeMap<PathBuf, Vec<u8>>> {
+fn render(folder: &Path, book: &Book, made: usize) -> io::Result<BTreeMap<PathBuf, Vec<u8>>> {
     let charly = env!("CARGO_PKG_VERSION").to_owned();
     let mut files = BTreeMap::new();
     files.insert(folder.join("folder.json"), folder_file(made)?);
@@ -491,11 +490,11 @@ fn render(folder: &Path, book: &Book, made: &[PathBuf]) -> io::Result<BTreeMap<P
     Ok(files)
 }
 
-fn folder_file(made: &[PathBuf]) -> io::Result<Vec<u8>> {
-    json(&FolderFile { format: FORMAT, charly: env!("CARGO_PKG_VERSION").to_owned(), made: made.to_vec() })
+fn folder_file(made: usize) -> io::Result<Vec<u8>> {
+    json(&FolderFile { format: FORMAT, charly: env!("CARGO_PKG_VERSION").to_owned(), made })
 }
 
-fn write_folder_file(folder: &Path, made: &[PathBuf]) -> Result<(), LedgerError> {
+fn write_folder_file(folder: &Path, made: usize) -> Result<(), LedgerError> {
     let path = folder.join("folder.json");
     let write = || {
         let mut temporary = Temporary::new(folder)?;
@@ -601,13 +600,13 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, LedgerError> {
     Ok(paths)
 }
 
-/// Makes the ledger's folder, and returns the folders that had to be made, the ledger's own included.
-fn make_folder(folder: &Path) -> Result<Vec<PathBuf>, LedgerError> {
+/// Makes the ledger's folder, and returns how many folders had to be made, the ledger's own included.
+fn make_folder(folder: &Path) -> Result<usize, LedgerError> {
     let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
     let error = |source| LedgerError::Io { doing: "make", path: folder.to_owned(), source };
     missing.iter().rev().try_for_each(|path| public_folder(path)).map_err(error)?;
     judge_owner(folder)?;
-    Ok(missing)
+    Ok(missing.len())
 }
 
 fn judge_owner(folder: &Path) -> Result<(), LedgerError> {

@@ -6,3 +6,4 @@ mod basics;
 mod crash;
 mod kit;
 mod laws;
+mod old;
