@@ -24,6 +24,8 @@ pub type Probe = Box<dyn FnMut(&Record) -> io::Result<()> + Send>;
 
 /// A ledger that this process may write.
 pub struct Ledger {
+    /// Before the lock: what it removes, it removes while nobody else can take it.
+    untouched: Untouched,
     folder: PathBuf,
     book: Book,
     next_seq: u64,
@@ -182,6 +184,12 @@ impl Ledger {
         }
         let next_seq = loaded.book.next_seq();
         Ok(Self {
+            untouched: Untouched {
+                folder: folder.to_owned(),
+                is_empty: loaded.book.is_empty(),
+                made: loaded.made,
+                armed: loaded.interrupted.is_none(),
+            },
             folder: folder.to_owned(),
             book: loaded.book,
             next_seq,
@@ -226,6 +234,7 @@ impl Ledger {
 
     /// Takes a record. It is durable after the next [`flush`](Self::flush).
     pub fn append(&mut self, record: Record) -> Result<(), LedgerError> {
+        self.untouched.armed = false;
         if let Some(probe) = &mut self.probe {
             probe(&record).map_err(|source| self.error("write the journal of", source))?;
         }
@@ -327,6 +336,7 @@ impl Ledger {
 
     /// Turns the state into snapshots and clears the journal; where nothing is left to remember, removes the ledger whole.
     pub fn close(mut self) -> Result<(), LedgerError> {
+        self.untouched.armed = false;
         if self.book.is_empty() {
             return self.remove();
         }
@@ -401,30 +411,52 @@ impl Ledger {
     }
 
     fn remove(self) -> Result<(), LedgerError> {
-        for name in ["deploys", "layers", "before", "edited", "incoming"] {
-            remove_if_there(&self.folder.join(name), |path| fs::remove_dir_all(path))?;
-        }
-        for name in ["journal", "key", "folder.json"] {
-            remove_if_there(&self.folder.join(name), |path| fs::remove_file(path))?;
-        }
-        let Self { folder, lock, made, .. } = self;
-        lock.remove().map_err(|source| LedgerError::Io {
-            doing: "remove the lock of",
-            path: folder.clone(),
-            source,
-        })?;
-        for path in folder.ancestors().take(made) {
-            // Somebody else's files below it are a reason to leave it.
-            if fs::remove_dir(path).is_err() {
-                break;
-            }
-        }
-        Ok(())
+        remove_ledger(&self.folder, self.made)
     }
 
     fn error(&self, doing: &'static str, source: io::Error) -> LedgerError {
         LedgerError::Io { doing, path: self.folder.clone(), source }
     }
+}
+
+/// A ledger that was opened and not written to. Dropped as such (its run was refused), it leaves the folder as it was.
+struct Untouched {
+    folder: PathBuf,
+    is_empty: bool,
+    made: usize,
+    armed: bool,
+}
+
+impl Drop for Untouched {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        // What cannot be removed now is removed by the next run that ends well.
+        let _ = if self.is_empty {
+            remove_ledger(&self.folder, self.made)
+        } else {
+            let incoming = remove_if_there(&self.folder.join("incoming"), |path| fs::remove_dir_all(path));
+            incoming.and_then(|()| remove_if_there(&self.folder.join("lock"), |path| fs::remove_file(path)))
+        };
+    }
+}
+
+/// Removes a ledger whole, the lock last, with the folders that were made for it. The caller holds the lock.
+fn remove_ledger(folder: &Path, made: usize) -> Result<(), LedgerError> {
+    for name in ["deploys", "layers", "before", "edited", "incoming"] {
+        remove_if_there(&folder.join(name), |path| fs::remove_dir_all(path))?;
+    }
+    for name in ["journal", "key", "folder.json", "lock"] {
+        remove_if_there(&folder.join(name), |path| fs::remove_file(path))?;
+    }
+    for path in folder.ancestors().take(made) {
+        // Somebody else's files below it are a reason to leave it.
+        if fs::remove_dir(path).is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Ledger {

@@ -139,8 +139,8 @@ fn venue(settings: &Settings, side: Side) -> Result<Venue, WorkError> {
     let user = &settings.facts.user;
     let owner = match side {
         Side::User => (user.uid, user.gid),
-        Side::System if me == 0 => (0, 0),
-        // A root that belongs to a user is owned by that user throughout.
+        Side::System if me == 0 || root.is_live() => (0, 0),
+        // A root that belongs to a user is owned by that user throughout, but for the machine's own.
         Side::System => (me, rustix::process::getegid().as_raw()),
     };
     Ok(Venue {

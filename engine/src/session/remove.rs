@@ -22,7 +22,7 @@ impl Session<'_> {
         let known = hands.deploy(&deploy).map_err(stop)?;
         let steps = hands.steps_of(&deploy).map_err(stop)?;
         if known.is_none() && steps.is_empty() {
-            return Err(Box::new(self.unknown(&deploy)));
+            return Err(Box::new(unknown(&deploy)));
         }
         if remove.mode != Mode::DryRun {
             hands = self.writing(&remove.run, &deploy, false).map_err(stop)?;
@@ -104,17 +104,11 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
 
-    fn unknown(&self, deploy: &DeployId) -> Done {
-        let known = super::summaries(self.settings).unwrap_or_default();
-        let names: Vec<_> = known.iter().map(|summary| format!("`{}`", summary.name)).collect();
-        let problem = Problem::new(format!("this venue holds no deploy `{}`", deploy.name));
-        let problem = match names.as_slice() {
-            [] => problem.hint("it holds none at all for this user"),
-            names => problem.hint(format!("it holds {}", names.join(", "))),
-        };
-        Done::verdict(Verdict::Invalid(problem))
-    }
+fn unknown(deploy: &DeployId) -> Done {
+    let problem = Problem::new(format!("this venue holds no deploy `{}`", deploy.name));
+    Done::verdict(Verdict::Invalid(problem.hint("`charly bundle list` shows what is deployed")))
 }
 
 /// Returns what a deploy is without some layers, and without the candies that only they needed.

@@ -379,7 +379,8 @@ fn sync<'a>(venue: &Venue, resources: impl IntoIterator<Item = &'a Resource>) ->
 pub(crate) fn pending_problem(deploy: &str, pending: &[Problem]) -> Problem {
     let mut problem = Problem::new(format!("{} of the steps could not be undone", pending.len()));
     for one in pending.iter().take(5) {
-        problem = problem.because(one.what.clone());
+        let Problem { what, because, .. } = one;
+        problem = problem.because([std::slice::from_ref(what), because].concat().join(": "));
     }
     problem.hint(format!("mend what is named above, then `charly bundle del {deploy}` goes on where it stopped"))
 }
