@@ -179,7 +179,8 @@ impl Manager for Pacman {
     }
 
     fn refresh(&mut self, sink: Sink<'_>) -> Result<(), PackageError> {
-        self.succeed(&["-Sy", "--noconfirm", "--noprogressbar"], sink)?;
+        // Twice, for all of them anew: once would pass over an index that is as old, to the second, as the one that is here.
+        self.succeed(&["-Syy", "--noconfirm", "--noprogressbar"], sink)?;
         self.tools.fresh = true;
         Ok(())
     }
