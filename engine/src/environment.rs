@@ -47,6 +47,7 @@ pub fn tool<S: AsRef<std::ffi::OsStr>>(argv: &[S], limit: Duration) -> Program {
         user: None,
         stdin: Vec::new(),
         limit: Some(limit),
+        script: None,
     }
 }
 
@@ -70,6 +71,11 @@ impl Script {
             fchown(&file, Some(user.uid), Some(user.gid))?;
         }
         Ok(script)
+    }
+
+    /// Returns where the body lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the arguments that run the body.

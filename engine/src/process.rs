@@ -40,6 +40,8 @@ pub struct Program {
     pub stdin: Vec<u8>,
     /// Bounds its run; absent for no bound.
     pub limit: Option<Duration>,
+    /// A file made for the run. Whoever made it removes it; should the engine be killed before, it goes with the program.
+    pub script: Option<PathBuf>,
 }
 
 /// A user to run as, resolved to numbers.

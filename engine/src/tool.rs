@@ -77,6 +77,7 @@ impl Tool {
             user: None,
             stdin: Vec::new(),
             limit: Some(std::time::Duration::from_secs(120)),
+            script: None,
         };
         let captured = process::run_captured(&program, &Cancel::default(), CAP).map_err(|error| {
             let hint = match error.kind() {

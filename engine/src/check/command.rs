@@ -47,6 +47,7 @@ fn run(probe: &Probe<'_>, body: &str, variables: &BTreeMap<String, Text>) -> Res
         user: context.run_as.cloned(),
         stdin: Vec::new(),
         limit: Some(probe.left()),
+        script: Some(script.path().to_owned()),
     };
     if !program.cwd.is_dir() {
         program.cwd = PathBuf::from("/");

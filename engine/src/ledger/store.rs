@@ -258,6 +258,8 @@ impl Ledger {
                     let fresh = !path.exists();
                     let file = options.append(true).create(true).mode(0o600).open(path)?;
                     if fresh {
+                        // The deploying user reads root's, too: what it says, the snapshots say when the run ends.
+                        rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(0o644))?;
                         File::open(&self.folder)?.sync_all()?;
                     }
                     empty.insert(file)
@@ -576,6 +578,7 @@ fn load(folder: &Path, layers: bool) -> Result<Loaded, LedgerError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(loaded),
         Err(source) => return Err(JournalError::Io { path, source }.into()),
     };
+    judge_owner(&path)?;
     let journal = journal::parse(&path, &bytes, FORMAT)?;
     loaded.journal_length = journal.length;
     for record in journal.records {
@@ -597,6 +600,7 @@ fn read<T: for<'a> Deserialize<'a> + Formatted>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(LedgerError::Io { doing: "read", path: path.to_owned(), source }),
     };
+    judge_owner(path)?;
     let garbage = |source: serde_json::Error| {
         let (line, column) = (source.line(), source.column());
         LedgerError::Garbage { path: path.to_owned(), line, column, source }
@@ -621,6 +625,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, LedgerError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(error(source)),
     };
+    judge_owner(folder)?;
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry.map_err(error)?.path();

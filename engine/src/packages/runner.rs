@@ -79,6 +79,7 @@ impl Tools {
             user: None,
             stdin: Vec::new(),
             limit: None,
+            script: None,
         };
         let mut stdout = Vec::new();
         let mut tail = Tail::default();

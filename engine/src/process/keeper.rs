@@ -9,7 +9,7 @@
 //! calls the kernel and nothing that takes a lock or memory.
 #![expect(unsafe_code, reason = "fork, and file descriptors by number in the forked process, have no safe form")]
 
-use std::ffi::{CString, c_int, c_long};
+use std::ffi::{CStr, CString, c_int, c_long};
 use std::fs::File;
 use std::io::{self, PipeReader, Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, RawFd};
@@ -39,6 +39,7 @@ pub(super) struct Kept {
 struct Setup {
     engine: Option<Pid>,
     status: RawFd,
+    script: Option<CString>,
     cwd: CString,
     user: Option<Switch>,
 }
@@ -66,6 +67,7 @@ pub(super) fn start(program: &Program) -> io::Result<Kept> {
     let setup = Setup {
         engine: Some(rustix::process::getpid()),
         status: status_writer.as_raw_fd(),
+        script: program.script.as_ref().map(|path| CString::new(path.as_os_str().as_bytes())).transpose()?,
         cwd: CString::new(program.cwd.as_os_str().as_bytes())?,
         user: switch(program),
     };
@@ -120,7 +122,7 @@ fn enter(setup: &Setup) -> io::Result<()> {
             unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const inherited, std::ptr::null_mut()) };
             become_program(setup)
         }
-        program => keep(program, setup.status),
+        program => keep(program, setup.status, setup.script.as_deref()),
     }
 }
 
@@ -141,7 +143,7 @@ fn become_program(setup: &Setup) -> io::Result<()> {
 }
 
 /// Waits for everything below until nothing is left.
-fn keep(program: c_int, status: RawFd) -> ! {
+fn keep(program: c_int, status: RawFd, script: Option<&CStr>) -> ! {
     let _ = rustix::thread::set_name(c"charly-keeper");
     // The pipes of the program must end with the program, so the keeper may not hold them.
     close_range(0, status - 1, 0);
@@ -153,6 +155,9 @@ fn keep(program: c_int, status: RawFd) -> ! {
             Left::Some => {}
         }
         if next_signal() == libc::SIGTERM {
+            if let Some(script) = script {
+                let _ = rustix::fs::unlink(script);
+            }
             // SAFETY: as above; a failure to kill means that there is nothing left to kill.
             unsafe {
                 libc::kill(-program, libc::SIGKILL);

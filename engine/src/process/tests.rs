@@ -21,6 +21,7 @@ fn sh(body: &str) -> Program {
         user: None,
         stdin: Vec::new(),
         limit: Some(LONG),
+        script: None,
     }
 }
 
@@ -311,7 +312,9 @@ fn wait_for_the_end(pid: i32) {
 #[test]
 fn the_program_is_ended_when_the_engine_dies() {
     // To the kernel a process's parent is the thread that forked it, so a thread's end stands for the engine's.
-    let kept = std::thread::spawn(|| keeper::start(&sh("sleep 300 & echo $!; wait")).unwrap()).join().unwrap();
+    let script = tempfile::NamedTempFile::new().unwrap().into_temp_path().keep().unwrap();
+    let program = Program { script: Some(script.clone()), ..sh("sleep 300 & echo $!; wait") };
+    let kept = std::thread::spawn(move || keeper::start(&program).unwrap()).join().unwrap();
     let keeper::Kept { mut keeper, stdout, mut status, .. } = kept;
     let mut stdout = BufReader::new(stdout);
     let mut line = String::new();
@@ -323,6 +326,7 @@ fn the_program_is_ended_when_the_engine_dies() {
     for pid in pids(&line) {
         wait_for_the_end(pid);
     }
+    assert!(!script.exists(), "nobody else is left to remove it");
 }
 
 #[test]

@@ -109,6 +109,7 @@ fn run(
         user: identity,
         stdin: Vec::new(),
         limit: Some(body.limit),
+        script: Some(script.path().to_owned()),
     };
     let mut last = Tail::default();
     let mut show = |stream, bytes: &[u8]| {
