@@ -46,7 +46,12 @@ impl Session<'_> {
         };
         let found = self
             .entries(|resource, entry| matches(resource) || crate::resource::brought_package(&entry.want, subject))?;
-        Ok(Report::Why { owned: found.iter().map(owned_of).collect() })
+        let named = |found: &(Resource, Entry)| match found.0 {
+            // Its step may have brought many; the one that was asked about is the answer.
+            Resource::Packages(_) => Owned { what: "package".into(), subject: subject.into(), ..owned_of(found) },
+            _ => owned_of(found),
+        };
+        Ok(Report::Why { owned: found.iter().map(named).collect() })
     }
 
     fn drift(&mut self, name: &str) -> Result<Report, WorkError> {

@@ -38,7 +38,7 @@ impl GitError {
     /// Returns what to do next.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Offline => Some("run once without `--offline`"),
+            Self::Offline => Some("run once where the network can be reached"),
             Self::NoGit(_) => Some("install git"),
             Self::Failed { .. } => Some("check the address, the revision, and git's own access to it"),
             Self::Cache(_) => None,
