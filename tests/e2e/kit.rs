@@ -171,9 +171,12 @@ fn inventory(guest: &Guest) -> Result<Snapshot> {
 /// The program without what only a debugger reads, which is most of it.
 static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     let program = Path::new(env!("CARGO_BIN_EXE_charly"));
-    let stripped = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("charly-{}", std::process::id()));
-    let strip = Command::new("strip").arg("-o").args([&stripped, program]).status();
-    if strip.is_ok_and(|status| status.success()) { stripped } else { program.to_owned() }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // Whole before it has its name, in case two runs make it at once.
+    let (part, stripped) = (folder.join(format!("charly-{}", std::process::id())), folder.join("charly"));
+    let strip = Command::new("strip").arg("-o").args([&part, program]).status();
+    let made = strip.is_ok_and(|status| status.success()) && std::fs::rename(&part, &stripped).is_ok();
+    if made { stripped } else { program.to_owned() }
 });
 
 /// The right to have a guest up.
