@@ -1,12 +1,10 @@
 //! Gathers what an engine says about its venue.
 
-use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::str::FromStr;
 
+use charly_ir::boot::BootMark;
 use charly_ir::facts::{Facts, Init, Os, PackageManager};
-use serde::{Deserialize, Serialize};
 
 use crate::accounts::{AccountError, Accounts};
 use crate::lookup;
@@ -22,7 +20,7 @@ pub fn gather(root: &Path) -> Result<Facts, AccountError> {
     Ok(Facts {
         arch: uname.machine().to_string_lossy().into_owned(),
         hostname: uname.nodename().to_string_lossy().into_owned(),
-        boot_id: boot_id(),
+        boot: boot_mark(),
         init: init(root),
         package_manager: package_manager(root, &os),
         user: Accounts::new(root).own()?,
@@ -39,16 +37,7 @@ fn os(root: &Path) -> Os {
 
 fn boot_id() -> Option<String> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let text = text.trim().to_ascii_lowercase();
-    is_uuid(&text).then_some(text)
-}
-
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
-        })
+    Some(text.trim().to_ascii_lowercase())
 }
 
 fn init(root: &Path) -> Init {
@@ -82,71 +71,9 @@ fn package_manager(root: &Path, os: &Os) -> Option<PackageManager> {
     })
 }
 
-/// Tells one boot of a venue from the next.
-///
-/// The kernel's boot id alone does not: in a container it may be the host's, and stays while the container reboots. There
-/// the start of process 1 differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct BootMark {
-    boot_id: Option<String>,
-    init_started: Option<u64>,
-}
-
-/// A text that is no boot mark.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not the mark of a boot")]
-pub struct ParseBootMarkError(String);
-
-impl BootMark {
-    /// Takes the mark of the boot under way.
-    pub fn current() -> Self {
-        Self { boot_id: boot_id(), init_started: Stat::of(1).map(|stat| stat.started) }
-    }
-}
-
-impl fmt::Display for BootMark {
-    /// Writes `BOOT-ID/TICKS`, with `-` for what could not be told.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/", self.boot_id.as_deref().unwrap_or("-"))?;
-        match self.init_started {
-            Some(ticks) => write!(f, "{ticks}"),
-            None => f.write_str("-"),
-        }
-    }
-}
-
-impl FromStr for BootMark {
-    type Err = ParseBootMarkError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ParseBootMarkError(text.chars().take(80).collect());
-        let (boot_id, ticks) = text.split_once('/').ok_or_else(error)?;
-        let boot_id = match boot_id {
-            "-" => None,
-            id if is_uuid(id) => Some(id.to_owned()),
-            _ => return Err(error()),
-        };
-        let init_started = match ticks {
-            "-" => None,
-            ticks => Some(ticks.parse().map_err(|_| error())?),
-        };
-        Ok(Self { boot_id, init_started })
-    }
-}
-
-impl From<BootMark> for String {
-    fn from(mark: BootMark) -> Self {
-        mark.to_string()
-    }
-}
-
-impl TryFrom<String> for BootMark {
-    type Error = ParseBootMarkError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
+/// Returns the mark of the boot under way.
+pub fn boot_mark() -> BootMark {
+    BootMark::new(boot_id().as_deref(), Stat::of(1).map(|stat| stat.started))
 }
 
 #[cfg(test)]
@@ -207,21 +134,6 @@ mod tests {
         let facts = gather(Path::new("/")).unwrap();
         assert!(!facts.arch.is_empty());
         assert_eq!(facts.user.uid, rustix::process::geteuid().as_raw());
-        assert!(facts.boot_id.is_none_or(|id| is_uuid(&id)));
-    }
-
-    #[test]
-    fn a_boot_mark_survives_printing_and_tells_boots_apart() {
-        let current = BootMark::current();
-        assert_eq!(current.to_string().parse(), Ok(current.clone()));
-        let id = "0f8fad5b-d9cb-469f-a165-70867728950e";
-        let marks = [format!("{id}/7"), format!("{id}/8"), format!("{id}/-"), "-/7".into(), "-/-".into()];
-        let parsed: Vec<BootMark> = marks.iter().map(|mark| mark.parse().unwrap()).collect();
-        for (i, mark) in parsed.iter().enumerate() {
-            assert_eq!(parsed.iter().position(|other| other == mark), Some(i));
-        }
-        for text in ["", id, "x/7", &format!("{id}/x"), &format!("{}/7", id.to_uppercase())] {
-            assert!(text.parse::<BootMark>().is_err(), "{text}");
-        }
+        assert_eq!(facts.boot, boot_mark());
     }
 }

@@ -1,7 +1,8 @@
 //! The program `charly-guest`: the engine at the end of a pipe.
 //!
 //! Without an argument it is the front engine of the user who runs it, with `home PATH` one whose user has another home
-//! folder than the passwd database says. With `root` it keeps root's ledger for a front engine.
+//! folder than the passwd database says. With `network` its controller is across a network: it packs what it says, and
+//! takes silence for an end. With `root` it keeps root's ledger for a front engine.
 
 use std::io;
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 
 use charly_engine::process::Cancel;
 use charly_engine::session::{self, PipePeer, Settings};
+use charly_ir::frame::Packing;
 
 /// The front could not begin, and has said why on standard error.
 const CANNOT_BEGIN: u8 = 70;
@@ -18,8 +20,9 @@ fn main() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let mut arguments = std::env::args().skip(1);
     let result = match arguments.next().as_deref() {
-        None => front(None),
-        Some("home") => front(arguments.next()),
+        None => front(None, Packing::None),
+        Some("home") => front(arguments.next(), Packing::None),
+        Some("network") => front(None, Packing::Deflate),
         Some("root") => session::serve_root(io::stdin(), io::stdout()).map_err(|error| error.to_string()),
         Some(other) => Err(format!("unknown argument `{other}`; this is charly's engine, and charly starts it")),
     };
@@ -35,14 +38,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn front(home: Option<String>) -> Result<(), String> {
+fn front(home: Option<String>, packing: Packing) -> Result<(), String> {
     let mut facts = charly_engine::facts::gather(Path::new("/")).map_err(|error| error.to_string())?;
     if let Some(home) = home {
         facts.user.home = home;
     }
     let settings = Settings { root: "/".into(), facts, cancel: Cancel::default() };
     let hello = session::hello(&settings);
-    let mut peer = PipePeer::start(io::stdin(), io::stdout(), &hello, settings.cancel.clone());
+    let mut peer = PipePeer::start(io::stdin(), io::stdout(), packing, &hello, settings.cancel.clone());
     session::serve(&settings, &mut peer, None);
     Ok(())
 }

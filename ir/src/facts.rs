@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::boot::BootMark;
+
 /// The venue as the engine found it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -11,8 +13,8 @@ pub struct Facts {
     pub arch: String,
     /// The machine's own name.
     pub hostname: String,
-    /// The running kernel's boot id, absent where there is none to read.
-    pub boot_id: Option<String>,
+    /// The boot under way.
+    pub boot: BootMark,
     /// What supervises services.
     pub init: Init,
     /// The package manager found, absent where none of the known ones is there.

@@ -15,6 +15,7 @@
 //!
 //! Invariant: nothing here does I/O beyond reading and writing frames on the streams it is handed.
 
+pub mod boot;
 pub mod check;
 pub mod digest;
 pub mod facts;

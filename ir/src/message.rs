@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::boot::BootMark;
 use crate::check::Check;
 use crate::digest::Digest;
 use crate::facts::Facts;
@@ -15,6 +16,9 @@ use crate::plan::{Gate, InstallPlan};
 
 /// The number of the protocol that this crate speaks.
 pub const PROTOCOL: u32 = 1;
+
+/// How long a controller across a network may be silent before an engine takes it for gone, in seconds.
+pub const SILENCE_S: u64 = 60;
 
 // --- The engine's first word ---
 
@@ -81,6 +85,9 @@ pub struct CandySummary {
     pub requires: Vec<String>,
     /// The number of its steps.
     pub steps: u32,
+    /// The digest of its plan when it was last carried out; [`CandyPlan::digest`](crate::plan::CandyPlan::digest).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
 }
 
 /// Whether all of a deploy is there.
@@ -139,6 +146,8 @@ pub enum Request {
     },
     /// End at the next step boundary; a second one kills what runs.
     Cancel,
+    /// The controller is still there: across a network, its silence for [`SILENCE_S`] means that it has gone.
+    Alive,
 }
 
 /// Make the venue hold a plan, as one deploy.
@@ -170,6 +179,12 @@ pub struct Apply {
     pub secrets: BTreeMap<String, SecretValue>,
     /// Bounds a command that sets no limit of its own, in seconds.
     pub command_timeout_s: u32,
+    /// Blobs that the controller sends unasked, right after this, in this order. Only in [`Mode::Go`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub follows: Vec<Digest>,
+    /// What `sudo` is told, where it asks for a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sudo_password: Option<SecretValue>,
 }
 
 /// Take candies, or all of a deploy, away. No recipe is needed: the ledger knows.
@@ -192,6 +207,9 @@ pub struct Remove {
     /// Removes data made since the add, too.
     #[serde(default)]
     pub purge: bool,
+    /// What `sudo` is told, where it asks for a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sudo_password: Option<SecretValue>,
 }
 
 /// How far to go, and who is asked.
@@ -470,6 +488,11 @@ pub enum Event {
         /// How long it took, in milliseconds.
         took_ms: u64,
     },
+    /// The venue is asked to reboot right now: should the stream break off, this is why.
+    Rebooting {
+        /// The boot under way.
+        boot: BootMark,
+    },
     /// Something that the reader should know.
     Warning {
         /// A sentence.
@@ -541,10 +564,10 @@ pub enum Verdict {
     Refused(Problem),
     /// The controller cancelled; the same command resumes.
     Cancelled,
-    /// The venue is about to reboot; the controller comes back and asks again.
+    /// The venue reboots; the controller comes back and asks again.
     Rebooting {
-        /// The boot id before.
-        boot_id: String,
+        /// The boot before.
+        boot: BootMark,
     },
     /// A reboot is due and was not allowed; the same command resumes afterwards.
     RebootDue,

@@ -503,6 +503,13 @@ impl InstallPlan {
     }
 }
 
+impl CandyPlan {
+    /// Returns the digest of its steps: what a venue that carried them out holds.
+    pub fn digest(&self) -> Digest {
+        digest_of(&self.steps)
+    }
+}
+
 impl Step {
     /// Returns the digest of what the step asks for: its action and on whose behalf, not its title or place.
     pub fn digest(&self) -> Digest {

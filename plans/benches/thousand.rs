@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::hint::black_box;
 
+use charly_ir::boot::BootMark;
 use charly_ir::facts::{Facts, Init, Os, PackageManager, User};
 use charly_plans::compile::{Options, compile};
 use charly_plans::load::{Settings, Workspace};
@@ -61,7 +62,7 @@ fn thousand(c: &mut Criterion) {
         os: Os::parse("ID=debian\nVERSION_ID=13\n"),
         arch: "x86_64".into(),
         hostname: "venue".into(),
-        boot_id: None,
+        boot: BootMark::default(),
         init: Init::Systemd,
         package_manager: Some(PackageManager::Apt),
         user: User { name: "ann".into(), uid: 1000, gid: 1000, home: "/home/ann".into(), shell: "/bin/bash".into() },

@@ -13,6 +13,7 @@
 //! read files (and run `git` for candies of other repositories); reading text and compiling are pure.
 //!
 //! ```
+//! use charly_ir::boot::BootMark;
 //! use charly_ir::facts::{Facts, Init, Os, PackageManager, User};
 //! use charly_plans::compile::{Options, compile};
 //! use charly_plans::load::{Settings, Workspace};
@@ -29,7 +30,7 @@
 //!     os: Os::parse("ID=debian\nVERSION_ID=13\n"),
 //!     arch: "x86_64".into(),
 //!     hostname: "venue".into(),
-//!     boot_id: None,
+//!     boot: BootMark::default(),
 //!     init: Init::Systemd,
 //!     package_manager: Some(PackageManager::Apt),
 //!     user: User { name: "ann".into(), uid: 1000, gid: 1000, home: "/home/ann".into(), shell: "/bin/sh".into() },

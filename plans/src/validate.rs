@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use charly_ir::boot::BootMark;
 use charly_ir::facts::{Facts, Init, Os, PackageManager, User};
 
 use crate::compile::{Options, compile};
@@ -174,7 +175,7 @@ fn judge(loaded: &Arc<LoadedCandy>) -> Diagnostics {
             os: Os::parse(os_release),
             arch: "x86_64".to_owned(),
             hostname: String::new(),
-            boot_id: None,
+            boot: BootMark::default(),
             init: Init::Systemd,
             package_manager: Some(manager),
             user: User { name: String::new(), uid: 0, gid: 0, home: String::new(), shell: String::new() },

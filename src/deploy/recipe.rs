@@ -155,6 +155,8 @@ impl DeployRecipe {
             reboot: wishes.reboot,
             secrets,
             command_timeout_s: u32::try_from(wishes.command_timeout.as_secs()).unwrap_or(u32::MAX),
+            follows: Vec::new(),
+            sudo_password: None,
         };
         Ok(Ready { apply, supply: Box::new(supply) })
     }

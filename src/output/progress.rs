@@ -191,6 +191,7 @@ impl Progress {
             Event::Checked { candy, id: _, title, result, took_ms: _ } => {
                 self.say(&checked(candy, title, result));
             }
+            Event::Rebooting { boot: _ } => self.say("  rebooting"),
             Event::Warning { text } => {
                 let yellow = AnsiColor::Yellow.on_default().bold();
                 self.say(&format!("{yellow}warning{yellow:#}: {}", clean(text)));

@@ -135,6 +135,9 @@ pub struct CandyRecord {
     pub requires: Vec<String>,
     /// The ids of all its steps in order, those of the other ledger's scope too.
     pub steps: Vec<String>,
+    /// The digest of its plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
 }
 
 /// One step of one deploy.

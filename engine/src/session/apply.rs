@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use charly_ir::Digest;
 use charly_ir::frame::Frame;
 use charly_ir::message::{
     Apply, Change, DeployState, Diff, Done, Event, Mode, Need, Outcome, Problem, RebootPolicy, Reply, Request, Verdict,
@@ -112,39 +113,46 @@ impl Session<'_> {
     /// Asks for what is lacking until nothing is: first what fetching steps place, then the bytes.
     fn supply(&mut self, hands: &mut Hands, deploy: &DeployId, apply: &Apply, looked: &mut Looked) -> Or<()> {
         let stop = |error: WorkError| Box::new(untouched(&error));
+        looked.need.blobs.retain(|blob| !apply.follows.contains(blob));
+        self.arrive(hands, &[], &apply.follows)?;
         while looked.need != Need::default() {
             let need = std::mem::take(&mut looked.need);
-            let look_again = !need.manifests.is_empty();
-            // What manifests bring may be blobs again: one question answers both.
-            let mut manifests: BTreeSet<u32> = need.manifests.iter().copied().collect();
-            let mut blobs: BTreeSet<_> = need.blobs.iter().copied().collect();
-            self.peer.send(Reply::Need(need));
-            let mut left = 0_u64;
-            while !manifests.is_empty() || !blobs.is_empty() || left > 0 {
-                match self.peer.receive() {
-                    Some(Frame::Message(Request::Manifest(manifest))) => {
-                        manifests.remove(&manifest.step);
-                        hands.each(|party| party.supply(&manifest)).map_err(stop)?;
-                    }
-                    Some(Frame::Message(Request::Blob { digest, size })) => {
-                        blobs.remove(&digest);
-                        left = size;
-                        hands.each(|party| party.begin_blob(digest, size)).map_err(stop)?;
-                    }
-                    Some(Frame::Chunk(bytes)) if bytes.len() as u64 <= left => {
-                        left -= bytes.len() as u64;
-                        hands.each(|party| party.blob(&bytes)).map_err(stop)?;
-                    }
-                    Some(Frame::Message(Request::Missing { problem })) => {
-                        return Err(Box::new(Done::verdict(Verdict::Invalid(problem))));
-                    }
-                    None => return Err(Box::new(Done::verdict(Verdict::Cancelled))),
-                    Some(_) => return Err(stop(WorkError::Plan("the controller spoke out of turn".to_owned()))),
-                }
-            }
-            // Bytes alone change nothing of what is known.
-            if look_again {
+            self.peer.send(Reply::Need(need.clone()));
+            self.arrive(hands, &need.manifests, &need.blobs)?;
+            // What manifests bring may be blobs again; bytes alone change nothing of what is known.
+            if !need.manifests.is_empty() {
                 *looked = hands.look(deploy, apply).map_err(stop)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what is on its way. What turns out to be there already is taken and dropped.
+    fn arrive(&mut self, hands: &mut Hands, manifests: &[u32], blobs: &[Digest]) -> Or<()> {
+        let stop = |error: WorkError| Box::new(untouched(&error));
+        let mut manifests: BTreeSet<u32> = manifests.iter().copied().collect();
+        let mut blobs: BTreeSet<_> = blobs.iter().copied().collect();
+        let mut left = 0_u64;
+        while !manifests.is_empty() || !blobs.is_empty() || left > 0 {
+            match self.peer.receive() {
+                Some(Frame::Message(Request::Manifest(manifest))) => {
+                    manifests.remove(&manifest.step);
+                    hands.each(|party| party.supply(&manifest)).map_err(stop)?;
+                }
+                Some(Frame::Message(Request::Blob { digest, size })) => {
+                    blobs.remove(&digest);
+                    left = size;
+                    hands.each(|party| party.begin_blob(digest, size)).map_err(stop)?;
+                }
+                Some(Frame::Chunk(bytes)) if bytes.len() as u64 <= left => {
+                    left -= bytes.len() as u64;
+                    hands.each(|party| party.blob(&bytes)).map_err(stop)?;
+                }
+                Some(Frame::Message(Request::Missing { problem })) => {
+                    return Err(Box::new(Done::verdict(Verdict::Invalid(problem))));
+                }
+                None => return Err(Box::new(Done::verdict(Verdict::Cancelled))),
+                Some(_) => return Err(stop(WorkError::Plan("the controller spoke out of turn".to_owned()))),
             }
         }
         Ok(())
@@ -343,6 +351,7 @@ fn record_of(apply: &Apply, state: DeployState) -> DeployRecord {
         version: candy.version.clone(),
         requires: candy.requires.clone(),
         steps: candy.steps.iter().map(|step| step.id.clone()).collect(),
+        digest: Some(candy.digest()),
     });
     DeployRecord { layers: apply.layers.clone(), candies: candies.collect(), state, updated_s: now_s() }
 }

@@ -178,6 +178,7 @@ fn summarize(id: &DeployId, record: &DeployRecord) -> DeploySummary {
         version: candy.version.clone(),
         requires: candy.requires.clone(),
         steps: u32::try_from(candy.steps.len()).unwrap_or(u32::MAX),
+        digest: candy.digest,
     });
     DeploySummary {
         name: id.name.clone(),

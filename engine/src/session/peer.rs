@@ -4,7 +4,7 @@ use std::io::{BufWriter, Read, Write};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use charly_ir::frame::{self, Frame, MAGIC};
+use charly_ir::frame::{self, Frame, MAGIC, Packing};
 use charly_ir::message::{Event, Hello, Reply, Request};
 
 use crate::process::Cancel;
@@ -28,6 +28,7 @@ pub trait Peer {
 #[derive(Debug)]
 pub struct PipePeer<W: Write> {
     writer: BufWriter<W>,
+    packing: Packing,
     incoming: Receiver<Incoming>,
     flushed: Instant,
     cancel: Cancel,
@@ -40,21 +41,31 @@ impl<W: Write> PipePeer<W> {
     const LAG: Duration = Duration::from_millis(50);
 
     /// Says the first word, and listens from then on. A cancel, and a controller that goes, are noticed at once by `cancel`.
-    pub fn start(mut reader: impl Read + Send + 'static, writer: W, hello: &Hello, cancel: Cancel) -> Self {
+    pub fn start(
+        mut reader: impl Read + Send + 'static,
+        writer: W,
+        packing: Packing,
+        hello: &Hello,
+        cancel: Cancel,
+    ) -> Self {
         let (sender, incoming) = sync_channel(Self::WAITING);
         let listener = cancel.clone();
         std::thread::spawn(move || {
             while let Ok(Some(frame)) = frame::read::<Request>(&mut reader) {
-                if frame == Frame::Message(Request::Cancel) {
-                    listener.escalate();
-                } else if sender.send(frame).is_err() {
-                    return;
+                match frame {
+                    Frame::Message(Request::Cancel) => listener.escalate(),
+                    Frame::Message(Request::Alive) => {}
+                    frame => {
+                        if sender.send(frame).is_err() {
+                            return;
+                        }
+                    }
                 }
             }
             listener.escalate();
         });
-        let mut peer = Self { writer: BufWriter::new(writer), incoming, flushed: Instant::now(), cancel };
-        let first = peer.writer.write_all(&MAGIC).and_then(|()| frame::write_message(&mut peer.writer, hello));
+        let mut peer = Self { writer: BufWriter::new(writer), packing, incoming, flushed: Instant::now(), cancel };
+        let first = peer.writer.write_all(&MAGIC).and_then(|()| packing.write_message(&mut peer.writer, hello));
         peer.check(&first);
         peer.flush();
         peer
@@ -77,7 +88,7 @@ impl<W: Write> PipePeer<W> {
 impl<W: Write> Peer for PipePeer<W> {
     fn send(&mut self, reply: Reply) {
         let can_wait = matches!(reply, Reply::Event(Event::StepFinished { .. }));
-        let result = frame::write_message(&mut self.writer, &reply);
+        let result = self.packing.write_message(&mut self.writer, &reply);
         self.check(&result);
         if !can_wait || self.flushed.elapsed() > Self::LAG {
             self.flush();
@@ -86,7 +97,7 @@ impl<W: Write> Peer for PipePeer<W> {
 
     fn send_chunk(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(frame::MAX_CHUNK) {
-            let result = frame::write_chunk(&mut self.writer, chunk);
+            let result = self.packing.write_chunk(&mut self.writer, chunk);
             self.check(&result);
         }
         self.flush();

@@ -9,6 +9,7 @@ use charly_engine::Side;
 use charly_engine::ledger::{Probe, Record};
 use charly_engine::process::Cancel;
 use charly_engine::session::{self, Incoming, MakeProbe, Peer, Settings};
+use charly_ir::boot::BootMark;
 use charly_ir::facts::{Facts, Init, Os, User};
 use charly_ir::frame::Frame;
 use charly_ir::message::{
@@ -87,7 +88,7 @@ impl Venueish {
             os,
             arch: "x86_64".into(),
             hostname: "test".into(),
-            boot_id: None,
+            boot: BootMark::default(),
             init: Init::None,
             package_manager: None,
             user,
@@ -209,6 +210,8 @@ pub(crate) fn apply(plan: &InstallPlan) -> Apply {
         reboot: RebootPolicy::Skip,
         secrets: BTreeMap::new(),
         command_timeout_s: 60,
+        follows: Vec::new(),
+        sudo_password: None,
     }
 }
 
@@ -221,6 +224,7 @@ fn remove(layers: &[&str]) -> Remove {
         keep_repo_changes: false,
         keep_services: false,
         purge: false,
+        sudo_password: None,
     }
 }
 

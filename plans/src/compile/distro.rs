@@ -66,6 +66,7 @@ pub(super) fn family(manager: PackageManager) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use charly_ir::boot::BootMark;
     use charly_ir::facts::{Init, Os, User};
 
     use super::*;
@@ -76,7 +77,7 @@ mod tests {
             os: Os::parse(os_release),
             arch: "x86_64".into(),
             hostname: "h".into(),
-            boot_id: None,
+            boot: BootMark::default(),
             init: Init::Systemd,
             package_manager: Some(manager),
             user,

@@ -1,5 +1,6 @@
 //! Venues to compile for.
 
+use charly_ir::boot::BootMark;
 use charly_ir::facts::{Facts, Init, Os, PackageManager, User};
 
 /// Returns the facts of a machine with an os-release file such as this.
@@ -8,7 +9,7 @@ pub(crate) fn facts(os_release: &str, manager: PackageManager, init: Init) -> Fa
         os: Os::parse(os_release),
         arch: "x86_64".into(),
         hostname: "venue".into(),
-        boot_id: None,
+        boot: BootMark::default(),
         init,
         package_manager: Some(manager),
         user: User { name: "ann".into(), uid: 1000, gid: 1000, home: "/home/ann".into(), shell: "/bin/bash".into() },

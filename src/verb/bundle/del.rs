@@ -52,6 +52,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
             keep_repo_changes: args.keep_repo_changes,
             keep_services: args.keep_services,
             purge: args.purge,
+            sudo_password: None,
         })
     };
     let confirm = "It removes data made since the add, and nothing brings that back. Go on?";

@@ -1,6 +1,6 @@
 //! Finds an engine's frames in the bytes it wrote.
 
-use charly_ir::frame::{self, Frame, FrameError, MAGIC};
+use charly_ir::frame::{self, Frame, FrameError, Head, MAGIC};
 use charly_ir::message::{Hello, Reply};
 use serde::de::DeserializeOwned;
 
@@ -75,17 +75,8 @@ impl Decoder {
 
     fn next<M: DeserializeOwned>(&mut self) -> Result<Option<Frame<M>>, FrameError> {
         let pending = &self.buffer[self.start..];
-        let Some(&[a, b, c, d, kind]) = pending.first_chunk::<5>() else { return Ok(None) };
-        let length = u32::from_le_bytes([a, b, c, d]);
-        let known = match kind {
-            0 => length <= frame::MAX_MESSAGE,
-            1 => length as usize <= frame::MAX_CHUNK,
-            _ => false,
-        };
-        if !known {
-            return Err(FrameError::Head { kind, length });
-        }
-        let whole = 5 + length as usize;
+        let Some(head) = pending.first_chunk::<{ Head::SIZE }>() else { return Ok(None) };
+        let whole = Head::SIZE + Head::parse(*head)?.length as usize;
         let Some(mut bytes) = pending.get(..whole) else { return Ok(None) };
         let frame = frame::read(&mut bytes)?;
         self.start += whole;

@@ -5,6 +5,7 @@ use std::io::{self, Cursor};
 use std::sync::{Arc, Mutex};
 
 use charly_ir::Digest;
+use charly_ir::boot::BootMark;
 use charly_ir::facts::{Facts, Init, Os, User};
 use charly_ir::frame::{self, Frame, MAGIC};
 use charly_ir::message::{
@@ -24,7 +25,7 @@ fn hello() -> Hello {
         os: Os::default(),
         arch: "x86_64".into(),
         hostname: "venue".into(),
-        boot_id: None,
+        boot: BootMark::default(),
         init: Init::None,
         package_manager: None,
         user,
@@ -45,6 +46,8 @@ fn apply(mode: Mode) -> Request {
         reboot: RebootPolicy::Stop,
         secrets: [].into(),
         command_timeout_s: 1,
+        follows: Vec::new(),
+        sudo_password: None,
     }))
 }
 

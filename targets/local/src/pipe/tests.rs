@@ -4,6 +4,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
 use charly_ir::Digest;
+use charly_ir::boot::BootMark;
 use charly_ir::facts::{Facts, Init, Os, User};
 use charly_ir::frame::{self, MAGIC};
 use charly_ir::message::{
@@ -48,7 +49,7 @@ fn greeting(replies: &[Reply]) -> Vec<u8> {
         os: Os::default(),
         arch: "x86_64".into(),
         hostname: "venue".into(),
-        boot_id: None,
+        boot: BootMark::default(),
         init: Init::None,
         package_manager: None,
         user,

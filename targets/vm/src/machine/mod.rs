@@ -1,0 +1,1 @@
+//! Virtual machines: their disks, their first boot, their life.

@@ -1,0 +1,1 @@
+//! One connection to a machine, and what is done over it.
