@@ -4,10 +4,13 @@
 //! nested build has its own target folder, shared by all profiles: a change of the controller never rebuilds the engine.
 
 use std::env;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use charly_ir::Digest;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 /// The workspace's root, seen from this crate.
 const WORKSPACE: &str = "../..";
@@ -39,8 +42,17 @@ fn main() {
     }
     let engine = build(&workspace, &var("TARGET"));
     let bytes = std::fs::read(&engine).unwrap_or_else(|error| panic!("cannot read {}: {error}", engine.display()));
-    println!("cargo::rustc-env=CHARLY_ENGINE={}", engine.display());
+    let packed = Path::new(&var("OUT_DIR")).join("charly-guest.gz");
+    std::fs::write(&packed, gzip(&bytes)).unwrap_or_else(|error| panic!("cannot write {}: {error}", packed.display()));
+    println!("cargo::rustc-env=CHARLY_ENGINE={}", packed.display());
+    println!("cargo::rustc-env=CHARLY_ENGINE_SIZE={}", bytes.len());
     println!("cargo::rustc-env=CHARLY_ENGINE_DIGEST={}", Digest::of(&bytes));
+}
+
+/// Packs the engine for its way to a venue, which needs nothing but `gzip` to undo it.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes what is written")
 }
 
 /// Builds the engine as a static program and returns where it lies.

@@ -27,7 +27,7 @@ pub use executor::DeployExecutor;
 pub use interrupt::Interrupts;
 pub use registry::Registry;
 pub use supply::{Blob, Supply};
-pub use target::{DeployTarget, Lifecycle, Observer, Order, Recipe, TargetError};
+pub use target::{DeployTarget, Lifecycle, Notice, Observer, Order, Recipe, TargetError};
 pub use venue::EngineVenue;
 
 /// An error of whoever called, carried through unchanged.

@@ -122,6 +122,40 @@ pub trait Observer: Send {
 
     /// Learns that the engine was told to end at the next step boundary (1), or to kill what runs (2).
     fn cancelling(&mut self, count: u32);
+
+    /// Sees what the controller does or waits for.
+    fn notice(&mut self, notice: Notice) {
+        let _ = notice;
+    }
+}
+
+/// What the controller does or waits for, outside of any step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The venue has no engine of this digest yet, and is given one.
+    Delivering {
+        /// Bytes sent so far.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Blobs are on their way.
+    Sending {
+        /// Bytes sent so far.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The controller waits for something; an empty text says that it does no longer.
+    Waiting {
+        /// For what.
+        what: String,
+    },
+    /// The venue is back from a reboot.
+    Back {
+        /// How long it was gone, in milliseconds.
+        took_ms: u64,
+    },
 }
 
 /// The answer to what is about to change.
@@ -165,6 +199,18 @@ pub enum TargetError {
         venue: String,
         /// Why.
         source: BoxError,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// The venue was to reboot, and is not what it should be after that.
+    #[error("`{venue}` {what}")]
+    Reboot {
+        /// The target's name.
+        venue: String,
+        /// What became of it.
+        what: String,
+        /// What to do about it.
+        hint: String,
     },
     /// The conversation with its engine did not come to its end.
     #[error(transparent)]

@@ -1,15 +1,19 @@
 //! Whoever can start an engine and carry bytes is a target.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io::Write;
 
 use async_trait::async_trait;
+use charly_ir::boot::BootMark;
 use charly_ir::facts::Facts;
-use charly_ir::message::{CheckRequest, Diff, Event, Hello, Inspect, Mode, Report, Request, Verdict};
+use charly_ir::message::{CheckRequest, Diff, Done, Event, Hello, Inspect, Mode, Report, Request, Verdict};
+use charly_ir::plan::Gate;
 use charly_ir::text::Text;
 
 use crate::target::{
-    Compiled, Decision, DeployTarget, Lifecycle, Observer, Order, Recipe, Removal, Run, Sink, Status, TargetError,
+    Compiled, Decision, DeployTarget, Lifecycle, Notice, Observer, Order, Recipe, Removal, Run, Sink, Status,
+    TargetError,
 };
 use crate::wire::{Answer, Client, ClientError};
 use crate::{BoxError, Interrupts};
@@ -22,6 +26,14 @@ pub trait EngineVenue: Send + Sync + Debug {
 
     /// Starts an engine and carries bytes both ways until the client is done, has failed, or the stream ends.
     async fn carry(&self, client: &mut Client<'_>) -> Result<(), TargetError>;
+
+    /// Waits until the venue is back from a reboot it was asked for, and ready.
+    ///
+    /// Returns only once it is proven that there was one: its mark differs from `before`.
+    async fn back(&self, before: &BootMark, run: Run<'_>) -> Result<(), TargetError> {
+        let _ = (before, run);
+        Err(TargetError::Unsupported { venue: self.name().to_owned(), what: "be waited for while it reboots".into() })
+    }
 
     /// Returns the verbs of a venue that can be started and stopped.
     fn lifecycle(&self) -> Option<&dyn Lifecycle> {
@@ -53,12 +65,30 @@ impl<V: EngineVenue> DeployTarget for V {
         converse(self, begin, Run { observer, interrupts: Interrupts::default() }).await
     }
 
+    /// Where the plan reboots the venue, this waits for it and goes on, as any other controller could.
     async fn add(&self, recipe: &dyn Recipe, run: Run<'_>) -> Result<Answer, TargetError> {
-        let begin = |hello: &Hello| {
-            let Compiled { apply, supply } = recipe.compile(hello)?;
-            Ok(Order { request: Request::Apply(Box::new(apply)), supply, sink: None })
-        };
-        converse(self, begin, run).await
+        let Run { observer, interrupts } = run;
+        let mut granted: Option<BTreeSet<Gate>> = None;
+        loop {
+            let mut watcher = Watcher { observer: &mut *observer, granted: granted.take(), rebooting: None };
+            let mode = watcher.granted.clone().map(|gates| Mode::Go { gates });
+            let begin = |hello: &Hello| {
+                let Compiled { mut apply, supply } = recipe.compile(hello)?;
+                if let Some(mode) = mode {
+                    apply.mode = mode;
+                }
+                Ok(Order { request: Request::Apply(Box::new(apply)), supply, sink: None })
+            };
+            let answer = converse(self, begin, Run { observer: &mut watcher, interrupts: interrupts.clone() }).await;
+            let before = match (&answer, watcher.rebooting) {
+                (Ok(Answer { done: Done { verdict: Verdict::Rebooting { boot }, .. }, .. }), _) => boot.clone(),
+                // The machine was faster than its engine's last word.
+                (Err(TargetError::Conversation(ClientError::BrokeOff { .. })), Some(boot)) => boot,
+                _ => return answer,
+            };
+            granted = watcher.granted;
+            self.back(&before, Run { observer: &mut *observer, interrupts: interrupts.clone() }).await?;
+        }
     }
 
     async fn del(&self, removal: &Removal<'_>, run: Run<'_>) -> Result<Answer, TargetError> {
@@ -119,8 +149,49 @@ async fn converse<V: EngineVenue + ?Sized>(
     Ok(client.finish()?)
 }
 
+/// Passes on what happens, and remembers what a run needs to go on after a reboot.
+struct Watcher<'a> {
+    observer: &'a mut dyn Observer,
+    /// What was allowed when it was asked for.
+    granted: Option<BTreeSet<Gate>>,
+    rebooting: Option<BootMark>,
+}
+
+impl Observer for Watcher<'_> {
+    fn diff(&mut self, diff: &Diff) {
+        // What goes on after a reboot was shown before it.
+        if self.granted.is_none() {
+            self.observer.diff(diff);
+            self.granted = Some(diff.gates.clone());
+        }
+    }
+
+    fn decide(&mut self, diff: &Diff) -> Decision {
+        let decision = self.observer.decide(diff);
+        if let Decision::Proceed(gates) = &decision {
+            self.granted = Some(gates.clone());
+        }
+        decision
+    }
+
+    fn event(&mut self, event: Event) {
+        if let Event::Rebooting { boot } = &event {
+            self.rebooting = Some(boot.clone());
+        }
+        self.observer.event(event);
+    }
+
+    fn cancelling(&mut self, count: u32) {
+        self.observer.cancelling(count);
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.observer.notice(notice);
+    }
+}
+
 /// Reads an engine's greeting and asks nothing.
-async fn greeting<V: EngineVenue + ?Sized>(venue: &V) -> Result<Hello, TargetError> {
+pub async fn greeting<V: EngineVenue + ?Sized>(venue: &V) -> Result<Hello, TargetError> {
     let (mut observer, mut heard) = (Unobserved, None);
     let begin = |hello: &Hello| {
         heard = Some(hello.clone());

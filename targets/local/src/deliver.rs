@@ -36,7 +36,7 @@ pub enum DeliverError {
 const PREFIX: &str = "charly-guest-";
 
 /// Puts a program into a folder, once per digest, and returns its path.
-pub(crate) fn deliver(folder: &Path, program: &[u8], digest: Digest) -> Result<PathBuf, DeliverError> {
+pub(crate) fn deliver(folder: &Path, program: &dyn Fn() -> Vec<u8>, digest: Digest) -> Result<PathBuf, DeliverError> {
     let io = |path: &Path| {
         let path = path.to_path_buf();
         move |source| DeliverError::Io { path, source }
@@ -55,7 +55,7 @@ pub(crate) fn deliver(folder: &Path, program: &[u8], digest: Digest) -> Result<P
     }
     let path = folder.join(format!("{PREFIX}{digest}"));
     if !is_there(&path, digest) {
-        place(folder, &path, program).map_err(io(&path))?;
+        place(folder, &path, &program()).map_err(io(&path))?;
     }
     Ok(path)
 }
@@ -95,13 +95,13 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let folder = base.path().join("a/b");
         let (one, two) = (b"one".as_slice(), b"two".as_slice());
-        let path = deliver(&folder, one, Digest::of(one)).unwrap();
+        let path = deliver(&folder, &|| one.to_vec(), Digest::of(one)).unwrap();
         let inode = fs::metadata(&path).unwrap().ino();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o700);
-        assert_eq!(deliver(&folder, one, Digest::of(one)).unwrap(), path);
+        assert_eq!(deliver(&folder, &|| one.to_vec(), Digest::of(one)).unwrap(), path);
         assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
-        let other = deliver(&folder, two, Digest::of(two)).unwrap();
+        let other = deliver(&folder, &|| two.to_vec(), Digest::of(two)).unwrap();
         assert!(!path.exists());
         assert_eq!(fs::read(other).unwrap(), two);
     }
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn what_was_tampered_with_is_delivered_anew() {
         let folder = tempfile::tempdir().unwrap();
-        let path = deliver(folder.path(), b"one", Digest::of(b"one")).unwrap();
+        let path = deliver(folder.path(), &|| b"one".to_vec(), Digest::of(b"one")).unwrap();
         for harm in [
             &(|| fs::write(&path, "evil").unwrap()) as &dyn Fn(),
             &|| fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap(),
@@ -119,7 +119,7 @@ mod tests {
             },
         ] {
             harm();
-            deliver(folder.path(), b"one", Digest::of(b"one")).unwrap();
+            deliver(folder.path(), &|| b"one".to_vec(), Digest::of(b"one")).unwrap();
             let metadata = fs::symlink_metadata(&path).unwrap();
             assert!(metadata.is_file() && metadata.mode() & 0o777 == 0o700);
             assert_eq!(fs::read(&path).unwrap(), b"one");
@@ -131,7 +131,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let folder = base.path().join("link");
         symlink(base.path(), &folder).unwrap();
-        let error = deliver(&folder, b"x", Digest::of(b"x")).unwrap_err();
+        let error = deliver(&folder, &|| b"x".to_vec(), Digest::of(b"x")).unwrap_err();
         assert_eq!(error.to_string(), format!("`{}` is no folder", folder.display()));
     }
 }

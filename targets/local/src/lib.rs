@@ -52,8 +52,11 @@ impl EngineVenue for Local {
 
     /// Never waits but where it blocks: there is nothing to overlap with a pipe to a program of this machine.
     async fn carry(&self, client: &mut Client<'_>) -> Result<(), TargetError> {
-        let engine = spawn::engine(&self.settings)
-            .map_err(|error| TargetError::Unreachable { venue: self.name.clone(), source: error.into() })?;
+        let engine = spawn::engine(&self.settings).map_err(|error| TargetError::Unreachable {
+            venue: self.name.clone(),
+            source: error.into(),
+            hint: None,
+        })?;
         pipe::carry(engine, client, &|| sudo::acquire(self.settings.terminal))
     }
 }

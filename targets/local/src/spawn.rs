@@ -14,7 +14,7 @@ use crate::deliver::{DeliverError, deliver};
 pub(crate) fn engine(settings: &Settings) -> Result<Child, DeliverError> {
     let mut last = DeliverError::Nowhere;
     for folder in &settings.engine_folders {
-        let path = match deliver(folder, engine::ENGINE, engine::digest()) {
+        let path = match deliver(folder, &engine::program, engine::digest()) {
             Ok(path) => path,
             Err(error) => {
                 last = error;

@@ -1,17 +1,20 @@
 //! One conversation with an engine.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use charly_ir::Digest;
 use charly_ir::digest::Hasher;
 use charly_ir::frame::Frame;
-use charly_ir::message::{Diff, Done, Hello, Mode, Need, PROTOCOL, Reply, Report, Request};
+use charly_ir::message::{CandySummary, DeployState, Diff, Done, Hello, Mode, Need, PROTOCOL, Reply, Report, Request};
+use charly_ir::plan::{CandyPlan, InstallPlan};
 
 use super::ClientError;
 use super::decoder::{Decoder, EVIDENCE};
 use super::outgoing::Outgoing;
 use crate::supply::Supply;
-use crate::target::{Decision, Observer, Order, Sink};
+use crate::target::{Decision, Notice, Observer, Order, Sink};
 use crate::{BoxError, Interrupts};
 
 /// How many bytes [`Client::transmit`] gathers before it returns.
@@ -88,6 +91,21 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// Speaks as it is worth it across a network: packed, and with what will be needed sent unasked.
+    pub fn across_a_network(&mut self) {
+        self.outgoing.pack();
+    }
+
+    /// Learns how fast bytes get through, which decides whether packing them is worth it.
+    pub fn paced(&mut self, bytes: usize, took: Duration) {
+        self.outgoing.paced(bytes, took);
+    }
+
+    /// Shows its watcher what the controller does for it.
+    pub fn notice(&mut self, notice: Notice) {
+        self.observer.notice(notice);
+    }
+
     /// Takes bytes the engine wrote, and acts on every frame that is whole.
     pub fn receive(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         self.decoder.feed(bytes);
@@ -100,7 +118,10 @@ impl<'a> Client<'a> {
                 return Err(ClientError::Protocol { theirs: hello.protocol, ours: PROTOCOL });
             }
             let begin = begin.take().ok_or(ClientError::OutOfTurn { what: "a second greeting" })?;
-            let Order { request, supply, sink } = begin(&hello).map_err(ClientError::Order)?;
+            let Order { mut request, supply, sink } = begin(&hello).map_err(ClientError::Order)?;
+            if self.outgoing.is_packed() {
+                send_unasked(&mut request, &hello);
+            }
             let run = Run {
                 mode: mode_of(&request),
                 wants_root: wants_root(&request, &hello),
@@ -110,7 +131,11 @@ impl<'a> Client<'a> {
                 sink,
                 arriving: None,
             };
-            self.outgoing.message(request);
+            let sizes = match &request {
+                Request::Apply(apply) => apply.plan.blobs(),
+                _ => BTreeMap::new(),
+            };
+            self.outgoing.request(request, sizes);
             self.state = State::Running(Box::new(run));
         }
         while let State::Running(run) = &mut self.state {
@@ -135,6 +160,9 @@ impl<'a> Client<'a> {
     pub fn transmit(&mut self, out: &mut Vec<u8>) -> Result<(), ClientError> {
         if let State::Running(run) = &mut self.state {
             while out.len() < BURST && self.outgoing.next(&mut *run.supply, out)? {}
+            if let Some((done, total)) = self.outgoing.progress() {
+                self.observer.notice(Notice::Sending { done, total });
+            }
         }
         Ok(())
     }
@@ -262,6 +290,29 @@ impl Run {
             return Err(ClientError::Sink(std::io::Error::other(format!("its digest is not {}", digest.short()))));
         }
         Ok(())
+    }
+}
+
+/// The most bytes of blobs that are sent before it is known whether the venue lacks them.
+const UNASKED: u64 = 256 << 10;
+
+/// Decides what follows a request unasked: small blobs of candies that the venue does not hold as they are now.
+fn send_unasked(request: &mut Request, hello: &Hello) {
+    let Request::Apply(apply) = request else { return };
+    if !matches!(apply.mode, Mode::Go { .. }) {
+        return;
+    }
+    let held = hello.deploys.iter().find(|deploy| deploy.name == apply.deploy);
+    let held = held.filter(|deploy| deploy.state == DeployState::Complete);
+    let holds = |candy: &CandyPlan| {
+        let same = |there: &CandySummary| there.name == candy.name && there.digest == Some(candy.digest());
+        held.is_some_and(|deploy| deploy.candies.iter().any(same))
+    };
+    let mut candies = apply.plan.candies.clone();
+    candies.retain(|candy| !holds(candy));
+    let blobs = InstallPlan { candies, ..apply.plan.clone() }.blobs();
+    if blobs.values().sum::<u64>() <= UNASKED {
+        apply.follows = blobs.into_keys().collect();
     }
 }
 

@@ -7,6 +7,7 @@ mod client;
 mod decoder;
 mod error;
 mod outgoing;
+mod pace;
 
 pub use client::{Answer, Client};
 pub use error::ClientError;

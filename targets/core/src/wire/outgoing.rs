@@ -1,13 +1,15 @@
 //! What waits to be said to an engine.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
+use std::time::Duration;
 
 use charly_ir::Digest;
-use charly_ir::frame::{self, MAX_CHUNK};
-use charly_ir::message::Request;
+use charly_ir::frame::{MAX_CHUNK, Packing};
+use charly_ir::message::{MemberKind, Request};
 
 use super::ClientError;
+use super::pace::Pace;
 use crate::supply::{Blob, Supply};
 
 /// A queue of things to say; each is turned into bytes only when the stream has room for it.
@@ -16,6 +18,12 @@ pub(super) struct Outgoing {
     queue: VecDeque<Item>,
     /// The blob under way and how much of it is left. Nothing else may come between its chunks.
     blob: Option<(Blob, u64)>,
+    packing: Packing,
+    pace: Pace,
+    /// The sizes of blobs, as far as they are known.
+    sizes: BTreeMap<Digest, u64>,
+    sent: u64,
+    total: u64,
 }
 
 #[derive(Debug)]
@@ -26,6 +34,34 @@ enum Item {
 }
 
 impl Outgoing {
+    /// Packs from now on what becomes shorter by it.
+    pub(super) fn pack(&mut self) {
+        self.packing = Packing::Deflate;
+    }
+
+    /// Tells whether it packs.
+    pub(super) fn is_packed(&self) -> bool {
+        self.packing == Packing::Deflate
+    }
+
+    /// Learns how fast the stream took some bytes.
+    pub(super) fn paced(&mut self, bytes: usize, took: Duration) {
+        self.pace.took(bytes, took);
+    }
+
+    /// Queues the request, and the blobs that follow it unasked.
+    pub(super) fn request(&mut self, request: Request, sizes: BTreeMap<Digest, u64>) {
+        self.sizes = sizes;
+        let follows = match &request {
+            Request::Apply(apply) => apply.follows.clone(),
+            _ => Vec::new(),
+        };
+        self.message(request);
+        for digest in follows {
+            self.blob(digest);
+        }
+    }
+
     /// Queues a message.
     pub(super) fn message(&mut self, request: Request) {
         self.queue.push_back(Item::Message(Box::new(request)));
@@ -43,6 +79,7 @@ impl Outgoing {
 
     /// Queues a blob.
     pub(super) fn blob(&mut self, digest: Digest) {
+        self.total += self.sizes.get(&digest).copied().unwrap_or(0);
         self.queue.push_back(Item::Blob(digest));
     }
 
@@ -51,25 +88,31 @@ impl Outgoing {
         self.queue.clear();
     }
 
+    /// Returns how many bytes of blobs were sent, and of how many, where there are any.
+    pub(super) fn progress(&self) -> Option<(u64, u64)> {
+        (self.total > 0).then_some((self.sent, self.total))
+    }
+
     /// Appends the next frame to `out`; false where there is nothing to say.
     pub(super) fn next(&mut self, supply: &mut dyn Supply, out: &mut Vec<u8>) -> Result<bool, ClientError> {
-        if let Some((blob, left)) = &mut self.blob {
-            let length = usize::try_from(*left).unwrap_or(MAX_CHUNK).min(MAX_CHUNK);
-            let mut chunk = vec![0; length];
-            blob.read_exact(&mut chunk).map_err(ClientError::Blob)?;
-            frame::write_chunk(out, &chunk).map_err(ClientError::Blob)?;
-            *left -= length as u64;
-            if *left == 0 {
-                self.blob = None;
-            }
+        if self.blob.is_some() {
+            self.chunk(out).map_err(ClientError::Blob)?;
             return Ok(true);
         }
         let Some(item) = self.queue.pop_front() else { return Ok(false) };
         let request = match item {
             Item::Message(request) => *request,
-            Item::Manifest(step) => {
-                supply.manifest(step).map_or_else(|problem| Request::Missing { problem }, Request::Manifest)
-            }
+            Item::Manifest(step) => match supply.manifest(step) {
+                Ok(manifest) => {
+                    for member in &manifest.members {
+                        if let MemberKind::File { digest, size, .. } = member.kind {
+                            self.sizes.insert(digest, size);
+                        }
+                    }
+                    Request::Manifest(manifest)
+                }
+                Err(problem) => Request::Missing { problem },
+            },
             Item::Blob(digest) => match supply.blob(digest) {
                 Ok(blob) => {
                     let size = blob.size();
@@ -79,8 +122,28 @@ impl Outgoing {
                 Err(problem) => Request::Missing { problem },
             },
         };
-        frame::write_message(out, &request).map_err(encode)?;
+        self.packing.write_message(out, &request).map_err(encode)?;
         Ok(true)
+    }
+
+    /// Appends the next bytes of the blob under way.
+    fn chunk(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        let Some((blob, left)) = &mut self.blob else { return Ok(()) };
+        let length = usize::try_from(*left).unwrap_or(MAX_CHUNK).min(MAX_CHUNK);
+        let mut chunk = vec![0; length];
+        blob.read_exact(&mut chunk)?;
+        *left -= length as u64;
+        self.sent += length as u64;
+        if *left == 0 {
+            self.blob = None;
+        }
+        let packing = if self.packing == Packing::None { Packing::None } else { self.pace.packing() };
+        let before = out.len();
+        packing.write_chunk(out, &chunk)?;
+        if packing == Packing::Deflate {
+            self.pace.packed(length, out.len() - before);
+        }
+        Ok(())
     }
 }
 
