@@ -1,0 +1,212 @@
+//! How an engine is started on a machine that has only `sh`, and gets there first.
+//!
+//! The exec request is the single word `sh`: whatever the login shell is, it need interpret nothing else. The script follows
+//! on standard input, and nothing follows the script until it has answered, so that no shell can read too far.
+
+use charly_target_core::engine;
+
+use super::settings::Delivery;
+
+/// What the script says before a line of its own. As long as an engine's first word, so that one window finds both.
+const MARK: [u8; 16] = *b"\0charly-deliver\n";
+
+/// The longest line that is read behind the mark.
+const MAX_LINE: usize = 200;
+
+/// What the script asks for, or why there is no engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Word {
+    /// Send the engine, packed.
+    Packed,
+    /// Send the engine as it is.
+    Plain,
+    /// There is none, and none was to be sent.
+    Absent,
+    /// The machine is of another architecture.
+    Arch(String),
+    /// There is no folder from which programs can be started.
+    Nowhere,
+    /// What arrived is not what was sent.
+    Damaged,
+    /// Something that no script of ours says.
+    Other(String),
+}
+
+/// Returns the script.
+pub(super) fn script(delivery: Delivery) -> String {
+    let want = match delivery {
+        Delivery::Auto => "auto",
+        Delivery::Always => "always",
+        Delivery::Never => "never",
+    };
+    let (digest, arch) = (engine::digest(), engine::ARCH);
+    let (packed, plain) = (engine::PACKED.len(), engine::size());
+    // None of these comes from outside: two words of this program, a digest and two numbers.
+    let head = format!("digest={digest} arch={arch} packed={packed} plain={plain} want={want}\n");
+    head + include_str!("bootstrap.sh")
+}
+
+/// Finds the script's words in what a session says before its engine does.
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    kept: Vec<u8>,
+}
+
+impl Listener {
+    /// Takes the next bytes. Returns those that are none of the script's, and a word of it if one is whole.
+    ///
+    /// Nothing is kept back for longer than it may be the beginning of the mark.
+    pub(super) fn hear(&mut self, bytes: &[u8]) -> (Vec<u8>, Option<Word>) {
+        self.kept.extend_from_slice(bytes);
+        let at = self.kept.windows(MARK.len()).position(|window| window == MARK);
+        let Some(at) = at else {
+            let begun = (1..MARK.len()).rev().find(|length| self.kept.ends_with(&MARK[..*length])).unwrap_or(0);
+            let rest = self.kept.split_off(self.kept.len() - begun);
+            return (std::mem::replace(&mut self.kept, rest), None);
+        };
+        let line = &self.kept[at + MARK.len()..];
+        let end = match line.iter().position(|byte| *byte == b'\n') {
+            Some(end) => end,
+            None if line.len() < MAX_LINE => {
+                let rest = self.kept.split_off(at);
+                return (std::mem::replace(&mut self.kept, rest), None);
+            }
+            None => MAX_LINE,
+        };
+        let word = Word::parse(&String::from_utf8_lossy(&line[..end]));
+        let rest = self.kept.split_off((at + MARK.len() + end + 1).min(self.kept.len()));
+        self.kept.truncate(at);
+        let mut before = std::mem::take(&mut self.kept);
+        before.extend(rest);
+        (before, Some(word))
+    }
+}
+
+impl Word {
+    fn parse(line: &str) -> Self {
+        match line {
+            "packed" => Self::Packed,
+            "plain" => Self::Plain,
+            "absent" => Self::Absent,
+            "nowhere" => Self::Nowhere,
+            "damaged" => Self::Damaged,
+            other => match other.strip_prefix("arch ") {
+                Some(arch) => Self::Arch(arch.to_owned()),
+                None => Self::Other(other.to_owned()),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn words_are_found_whatever_the_pieces() {
+        let stream = b"Welcome!\0char\0charly-deliver\npacked\nand more";
+        for size in 1..=stream.len() {
+            let mut listener = Listener::default();
+            let (mut other, mut words) = (Vec::new(), Vec::new());
+            for piece in stream.chunks(size) {
+                let (bytes, word) = listener.hear(piece);
+                other.extend(bytes);
+                words.extend(word);
+            }
+            assert_eq!((words, &other[..]), (vec![Word::Packed], &b"Welcome!\0charand more"[..]), "pieces of {size}");
+        }
+        let mut listener = Listener::default();
+        let (_, word) = listener.hear(b"\0charly-deliver\narch riscv64\n");
+        assert_eq!(word, Some(Word::Arch("riscv64".into())));
+    }
+
+    /// Speaks to the script in a home of its own, with one shell or another.
+    fn talk(shell: &str, home: &Path, script: &str, answer: &dyn Fn(&Word) -> Vec<u8>) -> (Vec<u8>, Vec<Word>) {
+        let mut child =
+            Command::new(shell).env("HOME", home).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        stdin.write_all(script.as_bytes()).unwrap();
+        let (mut listener, mut heard, mut words, mut buffer) = (Listener::default(), Vec::new(), Vec::new(), [0; 4096]);
+        loop {
+            let n = stdout.read(&mut buffer).unwrap();
+            let (bytes, word) = listener.hear(&buffer[..n]);
+            heard.extend(bytes);
+            if let Some(word) = word {
+                stdin.write_all(&answer(&word)).unwrap();
+                words.push(word);
+            }
+            if n == 0 || heard.windows(16).any(|window| window == charly_ir::frame::MAGIC) {
+                break;
+            }
+        }
+        drop(stdin);
+        child.wait().unwrap();
+        (heard, words)
+    }
+
+    fn send(word: &Word) -> Vec<u8> {
+        match word {
+            Word::Packed => engine::PACKED.to_vec(),
+            Word::Plain => engine::program(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn is_awake(heard: &[u8]) -> bool {
+        heard.windows(16).any(|window| window == charly_ir::frame::MAGIC)
+    }
+
+    #[test]
+    fn the_engine_is_sent_once_and_started_by_any_shell() {
+        for shell in ["sh", "dash", "bash"] {
+            let home = tempfile::tempdir().unwrap();
+            let auto = script(Delivery::Auto);
+            let (heard, words) = talk(shell, home.path(), &auto, &send);
+            assert!(is_awake(&heard), "{shell}: {}", String::from_utf8_lossy(&heard));
+            assert_eq!(words, [Word::Packed], "{shell}");
+            let (heard, words) = talk(shell, home.path(), &auto, &send);
+            assert!(is_awake(&heard) && words.is_empty(), "{shell}: {words:?}");
+            let (heard, words) = talk(shell, home.path(), &script(Delivery::Always), &send);
+            assert!(is_awake(&heard) && words == [Word::Packed], "{shell}: {words:?}");
+            let folder = home.path().join(".cache/charly/engine");
+            let names: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, [format!("charly-guest-{}", engine::digest()).as_str()]);
+        }
+    }
+
+    #[test]
+    fn why_there_is_no_engine_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let (_, words) = talk("sh", home.path(), &script(Delivery::Never), &send);
+        assert_eq!(words, [Word::Absent]);
+        let other = script(Delivery::Auto).replace(&format!("arch={}", engine::ARCH), "arch=vax");
+        let (_, words) = talk("sh", home.path(), &other, &send);
+        assert_eq!(words, [Word::Arch(engine::ARCH.into())]);
+        let torn = |word: &Word| {
+            let mut bytes = send(word);
+            if let Some(byte) = bytes.last_mut() {
+                *byte ^= 1;
+            }
+            bytes
+        };
+        let (_, words) = talk("sh", home.path(), &script(Delivery::Auto), &torn);
+        assert_eq!(words, [Word::Packed, Word::Damaged]);
+    }
+
+    #[test]
+    fn a_folder_of_somebody_elses_choice_is_not_used() {
+        let home = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(home.path().join(".cache/charly")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), home.path().join(".cache/charly/engine")).unwrap();
+        let (_, words) = talk("sh", home.path(), &script(Delivery::Always), &|_| Vec::new());
+        assert!(matches!(words[..], [Word::Packed, ..]), "{words:?}");
+        assert_eq!(elsewhere.path().read_dir().unwrap().count(), 0);
+        assert_eq!(home.path().metadata().unwrap().permissions().mode() & 0o077, 0);
+    }
+}

@@ -1,0 +1,89 @@
+//! Waits for a machine that was asked to reboot.
+//!
+//! Three things must be shown, in this order, and a failed attempt shows none of them: it answers, it has booted since, it is
+//! ready.
+
+use std::time::{Duration, Instant};
+
+use charly_ir::boot::BootMark;
+use charly_target_core::target::Run;
+use charly_target_core::venue::greeting;
+use charly_target_core::wire::ClientError;
+use charly_target_core::{EngineVenue as _, Notice, TargetError};
+
+use super::ready;
+use super::venue::{Machine, raised};
+
+/// How long to wait between two attempts.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Waits until the machine is back, in another boot than before, and ready.
+pub(super) async fn wait(machine: &Machine, before: &BootMark, run: Run<'_>) -> Result<(), TargetError> {
+    let Run { observer, interrupts } = run;
+    let began = Instant::now();
+    let waiting = |what: &str| Notice::Waiting { what: what.to_owned() };
+    observer.notice(waiting("it to come back from its reboot"));
+    machine.disconnect().await;
+    let result = tokio::select! {
+        result = until_back(machine, before, began) => result,
+        () = raised(&interrupts) => Err(ClientError::Interrupted.into()),
+    };
+    observer.notice(waiting(""));
+    result?;
+    observer.notice(Notice::Back { took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX) });
+    Ok(())
+}
+
+async fn until_back(machine: &Machine, before: &BootMark, began: Instant) -> Result<(), TargetError> {
+    let limits = machine.settings().limits;
+    let failed = |what: String, hint: &str| TargetError::Reboot {
+        venue: machine.name().to_owned(),
+        what,
+        hint: hint.to_owned(),
+    };
+    let mut last = String::from("nothing was heard of it");
+    let mut unchanged_since: Option<Instant> = None;
+    let mut was_gone = false;
+    while began.elapsed() < limits.reboot {
+        match greeting(machine).await {
+            Ok(hello) if hello.facts.boot.differs_from(before) => {
+                return ready::await_ready(machine, limits.reboot.saturating_sub(began.elapsed())).await.map_err(
+                    |why| {
+                        failed(
+                            format!("came back from its reboot, but is not ready: {why}"),
+                            "see to it, then run the same command again: it goes on where the run ended",
+                        )
+                    },
+                );
+            }
+            Ok(_) => {
+                // It is still going down, or it has not gone at all.
+                let since = *unchanged_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > limits.unchanged {
+                    let what =
+                        if was_gone { "came back in the same boot" } else { "took the reboot and does not do it" };
+                    return Err(failed(
+                        format!("{what}, {} s after it was asked", began.elapsed().as_secs()),
+                        "see what holds it up there, then run the same command again",
+                    ));
+                }
+            }
+            Err(error @ TargetError::Refused { .. }) => return Err(error),
+            Err(error) => {
+                was_gone = true;
+                last = chain(&error);
+            }
+        }
+        machine.disconnect().await;
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(failed(
+        format!("never came back from its reboot within {} s: {last}", limits.reboot.as_secs()),
+        "see to it, then run the same command again: it goes on where the run ended",
+    ))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let parts: Vec<_> = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
+    parts.join(": ")
+}

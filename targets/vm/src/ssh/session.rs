@@ -1,0 +1,241 @@
+//! Carries bytes between a client and an engine on a machine.
+
+use std::time::{Duration, Instant};
+
+use charly_ir::frame::write_message;
+use charly_ir::message::Request;
+use charly_target_core::wire::{Client, ClientError};
+use charly_target_core::{Notice, TargetError, engine};
+use russh::client::Msg;
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::bootstrap::{Listener, Word, script};
+use super::connection::Connection;
+use super::settings::Delivery;
+
+/// How often the user's wish to stop is looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often an engine is told that its controller is there.
+const ALIVE: Duration = Duration::from_secs(15);
+
+/// The most bytes of the engine that are sent at once, so that its progress can be shown.
+const PIECE: usize = 64 << 10;
+
+/// Starts an engine and carries bytes until the client is done, has failed, or the session ends.
+pub(super) async fn carry(
+    connection: &Connection,
+    venue: &str,
+    delivery: Delivery,
+    client: &mut Client<'_>,
+) -> Result<(), TargetError> {
+    let channel = connection.session().await.map_err(|error| error.of(venue))?;
+    let lost = |error: russh::Error| TargetError::from(ClientError::Frame(std::io::Error::other(error).into()));
+    channel.exec(false, "sh").await.map_err(lost)?;
+    let (mut incoming, outgoing) = channel.split();
+    let mut writer = Writer::start(outgoing);
+    writer.send(Piece::Bytes(script(delivery).into_bytes())).await;
+    client.across_a_network();
+    let result = converse(&mut incoming, &mut writer, venue, client).await;
+    writer.end();
+    connection.parted(incoming).await;
+    result
+}
+
+async fn converse(
+    incoming: &mut ChannelReadHalf,
+    writer: &mut Writer,
+    venue: &str,
+    client: &mut Client<'_>,
+) -> Result<(), TargetError> {
+    let mut listener = Listener::default();
+    let mut delivering: Option<Delivering> = None;
+    let mut awake = false;
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        while let Some((bytes, took)) = writer.paced() {
+            client.paced(bytes, took);
+        }
+        if writer.has_room() {
+            if let Some(piece) = delivering.as_mut().and_then(|delivering| delivering.next(client)) {
+                writer.send(Piece::Bytes(piece)).await;
+                continue;
+            }
+            let mut pending = Vec::new();
+            client.transmit(&mut pending)?;
+            if !pending.is_empty() {
+                writer.send(Piece::Bytes(pending)).await;
+                continue;
+            }
+        }
+        tokio::select! {
+            message = incoming.wait() => match message {
+                Some(ChannelMsg::Data { data }) if awake => client.receive(&data)?,
+                Some(ChannelMsg::Data { data }) => {
+                    let (bytes, word) = listener.hear(&data);
+                    if let Some(word) = word {
+                        delivering = Some(Delivering::answer(word, venue)?);
+                    }
+                    client.receive(&bytes)?;
+                    if client.hello().is_some() {
+                        awake = true;
+                        writer.send(Piece::Awake).await;
+                    }
+                }
+                Some(ChannelMsg::ExtendedData { data, .. }) => client.receive_complaint(&data),
+                // The engine's last complaints may come after its output has ended; the session's end is the end.
+                Some(ChannelMsg::Close) | None => return Ok(()),
+                Some(_) => {}
+            },
+            () = writer.room() => {}
+            _ = tick.tick() => client.attend()?,
+        }
+        if client.is_done() {
+            return Ok(());
+        }
+    }
+}
+
+/// The engine on its way to a machine.
+struct Delivering {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Delivering {
+    /// Answers what a machine's script says.
+    fn answer(word: Word, venue: &str) -> Result<Self, TargetError> {
+        let refuse = |what: String, hint: Option<&str>| {
+            let (source, hint) = (what.into(), hint.map(str::to_owned));
+            Err(TargetError::Unreachable { venue: venue.to_owned(), source, hint })
+        };
+        let bytes = match word {
+            Word::Packed => engine::PACKED.to_vec(),
+            Word::Plain => engine::program(),
+            Word::Absent => {
+                return refuse(
+                    format!("it has no engine of this charly's ({})", engine::digest().short()),
+                    Some("let it be sent, with `--engine auto`"),
+                );
+            }
+            Word::Arch(theirs) => {
+                let what =
+                    format!("its architecture is `{theirs}`, and this charly carries an engine for `{}`", engine::ARCH);
+                return refuse(what, Some("use a charly that was built for that architecture"));
+            }
+            Word::Nowhere => {
+                return refuse(
+                    "there is no folder there from which programs can be started".into(),
+                    Some(
+                        "neither `~/.cache/charly` nor `/var/tmp` will do: one must be on a disk with room, not mounted `noexec`",
+                    ),
+                );
+            }
+            Word::Damaged => {
+                return refuse("the engine did not arrive as it was sent".into(), Some("run the same command again"));
+            }
+            Word::Other(text) => return refuse(format!("its shell said `{text}`"), None),
+        };
+        Ok(Self { bytes, sent: 0 })
+    }
+
+    fn next(&mut self, client: &mut Client<'_>) -> Option<Vec<u8>> {
+        let piece = self.bytes[self.sent..].chunks(PIECE).next()?.to_vec();
+        self.sent += piece.len();
+        client.notice(Notice::Delivering { done: self.sent as u64, total: self.bytes.len() as u64 });
+        Some(piece)
+    }
+}
+
+/// What is written to a session.
+enum Piece {
+    Bytes(Vec<u8>),
+    /// An engine listens: from now on it is told that somebody is there.
+    Awake,
+}
+
+/// Writes to a session beside whatever else happens: reading must not wait for it, nor may a question to the user.
+struct Writer {
+    pieces: Option<mpsc::Sender<Piece>>,
+    paces: mpsc::UnboundedReceiver<(usize, Duration)>,
+    task: JoinHandle<()>,
+}
+
+impl Writer {
+    /// One piece is written while the next is made.
+    const AHEAD: usize = 1;
+
+    fn start(session: ChannelWriteHalf<Msg>) -> Self {
+        let (pieces, mut waiting) = mpsc::channel(Self::AHEAD);
+        let (pace, paces) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            let mut alive = Vec::new();
+            write_message(&mut alive, &Request::Alive).expect("memory takes what is written");
+            let mut awake = false;
+            loop {
+                let bytes = match tokio::time::timeout(ALIVE, waiting.recv()).await {
+                    Ok(Some(Piece::Bytes(bytes))) => bytes,
+                    Ok(Some(Piece::Awake)) => {
+                        awake = true;
+                        continue;
+                    }
+                    Ok(None) => break,
+                    Err(_) if awake => alive.clone(),
+                    Err(_) => continue,
+                };
+                let (count, began) = (bytes.len(), Instant::now());
+                if session.data_bytes(bytes).await.is_err() {
+                    return;
+                }
+                pace.send((count, began.elapsed())).ok();
+            }
+            session.eof().await.ok();
+            session.close().await.ok();
+        });
+        Self { pieces: Some(pieces), paces, task }
+    }
+
+    /// Hands a piece over. One for a session that has ended is dropped: reading will tell.
+    async fn send(&mut self, piece: Piece) {
+        if let Some(pieces) = &self.pieces
+            && pieces.send(piece).await.is_err()
+        {
+            self.pieces = None;
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.pieces.as_ref().is_some_and(|pieces| pieces.capacity() > 0)
+    }
+
+    /// Waits until there is room again; for ever where there is or will be none.
+    async fn room(&self) {
+        match &self.pieces {
+            Some(pieces) if pieces.capacity() == 0 => {
+                if pieces.reserve().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
+    fn paced(&mut self) -> Option<(usize, Duration)> {
+        self.paces.try_recv().ok()
+    }
+
+    /// Says that nothing more comes.
+    fn end(&mut self) {
+        self.pieces = None;
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.pieces.is_some() {
+            self.task.abort();
+        }
+    }
+}

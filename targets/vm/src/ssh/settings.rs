@@ -1,0 +1,97 @@
+//! What reaching machines depends on beside their names.
+
+use std::fmt::{self, Debug};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use charly_ir::message::SecretValue;
+
+/// What reaching machines depends on beside their names: files, the user, the user's wishes.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The user here, whose name is taken there where no other is given.
+    pub local_user: String,
+    /// The user's home folder here.
+    pub home: PathBuf,
+    /// The files of ssh_config(5), the user's first.
+    pub config_files: Vec<PathBuf>,
+    /// The files of known hosts that are asked where the configuration names no others.
+    pub known_hosts_files: Vec<PathBuf>,
+    /// The agent's socket.
+    pub agent: Option<PathBuf>,
+    /// Whom to ask for passphrases and passwords.
+    pub asker: Arc<dyn Asker>,
+    /// What the command line says.
+    pub wishes: Wishes,
+    /// How long things may take.
+    pub limits: Limits,
+}
+
+/// What the command line says of a connection.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// The only identity to use.
+    pub identity: Option<PathBuf>,
+    /// The only file of known hosts to believe.
+    pub known_hosts: Option<PathBuf>,
+    /// The machines to go through, as `ProxyJump` has them.
+    pub jump: Option<String>,
+    /// The port.
+    pub port: Option<u16>,
+    /// Whether to ask for the password that `sudo` wants there.
+    pub ask_sudo: bool,
+    /// How the engine gets there.
+    pub delivery: Delivery,
+}
+
+/// How the engine gets to a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Delivery {
+    /// The one that is there is used if it is this charly's; else it is sent.
+    #[default]
+    Auto,
+    /// It is sent, whatever is there.
+    Always,
+    /// It must be there.
+    Never,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// One attempt to connect.
+    pub connect: Duration,
+    /// From a reboot to the machine being ready.
+    pub reboot: Duration,
+    /// How long a machine that is still, or again, in the same boot is given to leave it.
+    pub unchanged: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(15), reboot: Duration::from_secs(900), unchanged: Duration::from_secs(120) }
+    }
+}
+
+/// Asks the user for something that nobody else may see.
+pub trait Asker: Debug + Send + Sync {
+    /// Returns the answer; none where nobody can be asked, or nobody answers.
+    fn secret(&self, question: &str) -> Option<SecretValue>;
+}
+
+/// Asks nobody.
+#[derive(Clone, Copy)]
+pub struct Nobody;
+
+impl Asker for Nobody {
+    fn secret(&self, _: &str) -> Option<SecretValue> {
+        None
+    }
+}
+
+impl Debug for Nobody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Nobody")
+    }
+}
