@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use anyhow::Context as _;
 use charly_plans::diagnostic::Diagnostics;
@@ -12,14 +13,20 @@ use charly_plans::schema::{self, Document};
 use charly_plans::source::Source;
 use charly_target_core::{Interrupts, Registry};
 use charly_target_local::Local;
+use charly_target_vm::ssh::{Address, Machine, way};
 use rustix::process::geteuid;
+use tokio::runtime::Runtime;
 
 use crate::cli::Globals;
+use crate::deploy::Reach;
 use crate::exit::{Exit, Failure};
-use crate::output::{Printer, can_ask};
+use crate::output::{Printer, can_ask, clean};
 
 /// The name of a project's and of a candy's file.
 pub(crate) const FILE_NAME: &str = "charly.yml";
+
+/// One thread talks while the other encrypts.
+const NETWORK_THREADS: usize = 2;
 
 /// What the verbs depend on.
 #[derive(Debug)]
@@ -40,6 +47,7 @@ pub(crate) struct Context {
     pub(crate) machine_file: PathBuf,
     /// Whether repositories are looked up again.
     pub(crate) refresh: bool,
+    runtime: OnceLock<Runtime>,
 }
 
 impl Context {
@@ -72,6 +80,7 @@ impl Context {
             machine_file: base("XDG_CONFIG_HOME", ".config").join(FILE_NAME),
             home,
             refresh: globals.refresh,
+            runtime: OnceLock::new(),
         })
     }
 
@@ -106,8 +115,28 @@ impl Context {
         Ok(workspace)
     }
 
+    /// Waits for what a target does, in a runtime if one of the targets has asked for one.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        let _entered = self.runtime.get().map(Runtime::enter);
+        pollster::block_on(work)
+    }
+
+    /// Starts what networks are spoken to with. Verbs that speak to none have none.
+    pub(crate) fn start_network(&self) -> Result<(), Failure> {
+        if self.runtime.get().is_none() {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(NETWORK_THREADS)
+                .enable_all()
+                .build()
+                .context("no threads could be started")
+                .map_err(|error| Failure::error(Exit::Failed, error))?;
+            self.runtime.set(runtime).ok();
+        }
+        Ok(())
+    }
+
     /// Returns the kinds of targets.
-    pub(crate) fn registry(&self) -> Registry {
+    pub(crate) fn registry(&self, reach: &Reach) -> Registry {
         let settings = charly_target_local::Settings {
             engine_folders: vec![
                 self.cache.join("engine"),
@@ -118,6 +147,15 @@ impl Context {
         };
         let mut registry = Registry::default();
         registry.add("local", move |name, _| Ok(Box::new(Local::new(name, settings.clone()))));
+        let (settings, printer) = (reach.settings(self), self.printer);
+        registry.add("ssh", move |name, declaration| {
+            let address = declaration["address"].as_str().unwrap_or_default().parse::<Address>()?;
+            let way = way(&address, &settings)?;
+            for note in &way.notes {
+                printer.say(format_args!("note: {}", clean(note)));
+            }
+            Ok(Box::new(Machine::new(name, way.hops, settings.clone())))
+        });
         registry
     }
 }

@@ -98,6 +98,7 @@ impl From<TargetError> for Failure {
             | TargetError::Unsupported { .. }
             | TargetError::Answer(_) => Exit::Invalid,
             TargetError::Unreachable { .. } | TargetError::Conversation(_) => Exit::Unreachable,
+            TargetError::Reboot { .. } => Exit::Failed,
             TargetError::Refused { .. } => Exit::Refused,
         };
         match error {
@@ -110,6 +111,10 @@ impl From<TargetError> for Failure {
             },
             TargetError::Answer(problem) => Self::new(exit, problem),
             TargetError::Refused { what, hint } => Self::new(exit, Problem::new(what).hint(hint)),
+            TargetError::Reboot { ref hint, .. } | TargetError::Unreachable { hint: Some(ref hint), .. } => {
+                let hint = hint.clone();
+                Self::error(exit, error).hint(hint)
+            }
             error => {
                 let broke_off = matches!(error, TargetError::Conversation(ClientError::BrokeOff { .. }));
                 let failure = Self::error(exit, error);
@@ -200,7 +205,7 @@ mod tests {
 
     #[test]
     fn every_error_of_a_target_has_its_code() {
-        let unreachable = TargetError::Unreachable { venue: "v".into(), source: "x".into() };
+        let unreachable = TargetError::Unreachable { venue: "v".into(), source: "x".into(), hint: None };
         let order = |source: charly_target_core::BoxError| TargetError::from(ClientError::Order(source));
         let told = Told(Failure::new(Exit::Refused, Problem::new("x")));
         for (error, want) in [

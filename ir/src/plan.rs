@@ -118,6 +118,11 @@ pub enum Gate {
     WithServices,
 }
 
+impl Gate {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::AllowRepoChanges, Self::AllowRootTasks, Self::WithServices];
+}
+
 /// The order of steps within a candy. Steps of one phase keep their author's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -2,11 +2,13 @@
 
 mod compose;
 mod env;
+mod place;
+mod reach;
 mod recipe;
 mod secret;
-mod target;
 
 pub(crate) use compose::{Ask, Layers, absolute};
+pub(crate) use place::{Place, declared, find, this_machine};
+pub(crate) use reach::Reach;
 pub(crate) use recipe::{DeployRecipe, Wishes, run_id};
 pub(crate) use secret::SecretSource;
-pub(crate) use target::{declared, target};

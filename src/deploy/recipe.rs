@@ -42,7 +42,9 @@ pub(crate) struct Wishes {
     pub(crate) rerun: Vec<String>,
     pub(crate) undoable_only: bool,
     pub(crate) skip_incompatible: bool,
-    pub(crate) reboot: RebootPolicy,
+    /// What a step does that needs a reboot; nothing said, it is left to the user.
+    pub(crate) reboot: Option<RebootPolicy>,
+    pub(crate) sudo_password: Option<SecretValue>,
     pub(crate) command_timeout: Duration,
 }
 
@@ -70,7 +72,8 @@ impl Default for Wishes {
             rerun: Vec::new(),
             undoable_only: false,
             skip_incompatible: false,
-            reboot: RebootPolicy::Stop,
+            reboot: None,
+            sudo_password: None,
             command_timeout: Duration::from_secs(1800),
         }
     }
@@ -152,11 +155,11 @@ impl DeployRecipe {
             rerun: wishes.rerun,
             undoable_only: wishes.undoable_only,
             skip_incompatible: wishes.skip_incompatible,
-            reboot: wishes.reboot,
+            reboot: wishes.reboot.unwrap_or(RebootPolicy::Skip),
             secrets,
             command_timeout_s: u32::try_from(wishes.command_timeout.as_secs()).unwrap_or(u32::MAX),
             follows: Vec::new(),
-            sudo_password: None,
+            sudo_password: wishes.sudo_password,
         };
         Ok(Ready { apply, supply: Box::new(supply) })
     }

@@ -16,6 +16,6 @@ pub(crate) use json::Line;
 pub(crate) use plan::{PlanView, gate_reason};
 pub(crate) use printer::{Format, Printer};
 pub(crate) use progress::{Policy, Progress};
-pub(crate) use prompt::{Question, ask, can_ask};
+pub(crate) use prompt::{Question, ask, ask_secret, can_ask};
 pub(crate) use report::{calver, columns, counted, state_word, when};
 pub(crate) use summary::{Summary, checked, seconds};

@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 use charly_ir::message::{CheckResult, Detail, Diff, Event, Outcome, Problem};
 use charly_ir::plan::Gate;
 use charly_target_core::target::Decision;
-use charly_target_core::{Interrupts, Observer};
+use charly_target_core::{Interrupts, Notice, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Line, PlanView, Printer, Question, ask, checked, clean, gate_reason, seconds};
@@ -103,10 +103,27 @@ impl Progress {
     }
 
     fn started(&mut self, steps: u32) {
-        if steps > 0 && io::stderr().is_terminal() && !self.printer.quiet {
+        if steps > 0 {
             self.bar.set_length(u64::from(steps));
+            self.bar.set_position(0);
+            self.visible();
+        }
+    }
+
+    /// Shows the bar, where there is somebody to see it.
+    fn visible(&mut self) {
+        if io::stderr().is_terminal() && !self.printer.quiet && !self.printer.is_json() && self.bar.is_hidden() {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
             self.bar.enable_steady_tick(Duration::from_millis(100));
+        }
+    }
+
+    /// Shows how much of something is on its way, where it is worth a look.
+    fn moving(&mut self, what: &str, done: u64, total: u64) {
+        const WORTH: u64 = 1 << 20;
+        if total >= WORTH {
+            self.visible();
+            self.bar.set_message(format!("{what}: {} of {}", bytes(done), bytes(total)));
         }
     }
 
@@ -270,6 +287,25 @@ impl Observer for Progress {
         }
     }
 
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Delivering { done, total } if done == total => {
+                self.say(&format!("  the engine was not there yet, and was sent ({})", bytes(total)));
+            }
+            Notice::Delivering { done, total } => self.moving("sending the engine", done, total),
+            Notice::Sending { done, total } => self.moving("sending files", done, total),
+            Notice::Waiting { what } if what.is_empty() => self.bar.set_message(""),
+            Notice::Waiting { what } => {
+                self.visible();
+                self.bar.set_message(format!("waiting for {what}"));
+            }
+            Notice::Back { took_ms } => {
+                let took = seconds(Duration::from_millis(took_ms));
+                self.say(&format!("  it is back after {took}"));
+            }
+        }
+    }
+
     fn cancelling(&mut self, count: u32) {
         if self.printer.is_json() {
             self.emit(&Line::Cancelling(count));
@@ -279,6 +315,11 @@ impl Observer for Progress {
             self.say("interrupted again: what runs is killed; once more stops waiting");
         }
     }
+}
+
+/// Writes a number of bytes for people.
+fn bytes(count: u64) -> String {
+    indicatif::HumanBytes(count).to_string()
 }
 
 /// Joins clauses as a sentence does.

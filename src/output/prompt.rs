@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 
+use charly_ir::message::SecretValue;
 use charly_target_core::Interrupts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::Printer;
 
@@ -32,6 +34,29 @@ pub(crate) fn ask(question: &Question<'_>, interrupts: &Interrupts) -> Option<bo
     write!(stderr, "{} [y/N] ", question.0).and_then(|()| stderr.flush()).ok()?;
     let answer = read_line(interrupts).unwrap_or_default();
     Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Asks for something that is not shown while it is typed; `None` where nobody can be asked, or says nothing.
+pub(crate) fn ask_secret(question: &str) -> Option<SecretValue> {
+    let mut terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
+    let before = tcgetattr(&terminal).ok()?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    write!(terminal, "{question}: ").and_then(|()| terminal.flush()).ok()?;
+    tcsetattr(&terminal, OptionalActions::Flush, &silent).ok()?;
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    let complete = loop {
+        match terminal.read(&mut byte) {
+            Ok(1) if byte[0] == b'\n' => break true,
+            Ok(1) if answer.len() < MAX_ANSWER => answer.push(byte[0]),
+            _ => break false,
+        }
+    };
+    tcsetattr(&terminal, OptionalActions::Flush, &before).ok();
+    writeln!(terminal).ok();
+    let answer = String::from_utf8(answer).ok().filter(|answer| complete && !answer.is_empty());
+    answer.map(SecretValue::new)
 }
 
 /// Reads a line; nothing where the user interrupts or leaves.

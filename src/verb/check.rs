@@ -3,10 +3,9 @@
 use charly_ir::message::Problem;
 use charly_target_core::target::Run;
 use charly_target_core::{DeployTarget, Recipe};
-use pollster::block_on;
 
 use crate::context::Context;
-use crate::deploy::{DeployRecipe, declared, target};
+use crate::deploy::{DeployRecipe, Reach, declared};
 use crate::exit::{Exit, Failure, Outcome, of_verdict};
 use crate::output::{Line, Policy, Progress};
 use crate::verb::bundle::Compile;
@@ -18,14 +17,16 @@ pub(crate) struct Args {
     name: String,
     #[command(flatten)]
     compile: Compile,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let workspace = cx.workspace()?;
-    let entry = declared(&workspace, &args.name)?.cloned();
-    let target = target(cx, &args.name, entry.as_ref())?;
-    let recipe = DeployRecipe::new(cx, workspace, &args.name, entry, Vec::new(), args.compile.wishes()?);
-    let exit = evaluate(cx, &*target, &recipe)?;
+    let place = declared(cx, &workspace, &args.name, &args.reach)?;
+    let wishes = args.compile.wishes()?;
+    let recipe = DeployRecipe::new(cx, workspace, &place.deploy, place.entry.clone(), Vec::new(), wishes);
+    let exit = evaluate(cx, &*place.target, &recipe)?;
     if cx.printer.is_json() {
         cx.printer.line(&Line::result(exit, None))?;
     }
@@ -36,7 +37,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
 pub(crate) fn evaluate(cx: &Context, target: &dyn DeployTarget, recipe: &dyn Recipe) -> Outcome {
     let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), Policy::default());
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
-    let answer = block_on(target.check(recipe, run));
+    let answer = cx.block_on(target.check(recipe, run));
     progress.finish()?;
     let done = answer?.done;
     let tally = &progress.checks;

@@ -6,13 +6,11 @@ use anstyle::{AnsiColor, Style};
 use charly_ir::facts::Init;
 use charly_ir::message::DeployState;
 use charly_target_core::target::Status;
-use charly_target_local::Local;
-use pollster::block_on;
 use rustix::process::geteuid;
 use serde_json::json;
 
 use crate::context::Context;
-use crate::deploy::target;
+use crate::deploy::this_machine;
 use crate::exit::{Exit, Outcome};
 use crate::output::{Line, clean, counted, state_word};
 
@@ -39,7 +37,7 @@ struct Finding {
 
 pub(crate) fn run(cx: &Context, _: &Args) -> Outcome {
     let mut findings = vec![project(cx)];
-    let status = target(cx, Local::NAME, None).and_then(|target| Ok(block_on(target.status())?));
+    let status = this_machine(cx).and_then(|target| Ok(cx.block_on(target.status())?));
     match status {
         Ok(status) => findings.extend(venue(&status)),
         Err(failure) => findings.push(Finding {

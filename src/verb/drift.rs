@@ -1,11 +1,10 @@
 //! `drift`
 
 use charly_ir::message::{Drifted, Inspect, Report};
-use pollster::block_on;
 use serde_json::json;
 
 use crate::context::Context;
-use crate::deploy::target;
+use crate::deploy::{Reach, find};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{Line, clean, columns};
 
@@ -14,12 +13,14 @@ use crate::output::{Line, clean, columns};
 pub(crate) struct Args {
     /// The deploy
     name: String,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let workspace = cx.workspace_with_mistakes();
-    let target = target(cx, &args.name, workspace.deploys().get(&args.name))?;
-    let report = block_on(target.inspect(Inspect::Drift { deploy: args.name.clone() }))?;
+    let place = find(cx, &workspace, &args.name, &args.reach)?;
+    let report = cx.block_on(place.target.inspect(Inspect::Drift { deploy: place.deploy.clone() }))?;
     let Report::Drift { drifted, compared } = report else {
         return Err(Failure::invalid("the engine answered another question"));
     };

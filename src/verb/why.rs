@@ -2,10 +2,9 @@
 
 use charly_ir::message::{Inspect, Owned, Report};
 use charly_target_local::Local;
-use pollster::block_on;
 
 use crate::context::Context;
-use crate::deploy::target;
+use crate::deploy::{Reach, find};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{Line, clean, columns};
 
@@ -17,12 +16,14 @@ pub(crate) struct Args {
     /// The deploy whose venue is asked
     #[arg(long, value_name = "NAME", default_value = Local::NAME)]
     on: String,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let workspace = cx.workspace_with_mistakes();
-    let target = target(cx, &args.on, workspace.deploys().get(&args.on))?;
-    let report = block_on(target.inspect(Inspect::Why { subject: subject(cx, &args.subject) }))?;
+    let target = find(cx, &workspace, &args.on, &args.reach)?.target;
+    let report = cx.block_on(target.inspect(Inspect::Why { subject: subject(cx, &args.subject) }))?;
     let Report::Why { owned } = report else {
         return Err(Failure::invalid("the engine answered another question"));
     };

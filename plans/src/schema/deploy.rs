@@ -18,6 +18,10 @@ record! {
         pub box_ as "box" | "image": Option<Spanned<String>>,
         /// The machine.
         pub vm: Option<Spanned<String>>,
+        /// Another machine than this one, reached over SSH: `user@host:port`, or an alias of `~/.ssh/config`.
+        pub host: Option<Spanned<String>>,
+        /// Names under which it is meant together with others, as `@NAME`.
+        pub group: Vec<Spanned<String>>,
         /// The template for this machine.
         pub local: Option<Spanned<String>>,
         /// The cluster.

@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 
 use charly_ir::message::{Mode, RebootPolicy, Verdict};
 use charly_ir::plan::Gate;
-use charly_target_core::DeployTarget;
 use charly_target_core::target::Run;
-use pollster::block_on;
 
 use super::{artifact, plan};
 use crate::context::Context;
-use crate::deploy::{DeployRecipe, SecretSource, Wishes, absolute, declared, target};
+use crate::deploy::{DeployRecipe, Place, Reach, SecretSource, Wishes, absolute, declared};
 use crate::exit::{Exit, Failure, Outcome, of_verdict};
 use crate::output::{Line, Policy, Progress, Summary};
 use crate::verb::check;
@@ -32,9 +30,13 @@ pub(crate) struct Args {
     /// Run a step's command again though it is satisfied; STEP is an id, or `candy/id`
     #[arg(long, value_name = "STEP")]
     rerun: Vec<String>,
-    /// What a step does that needs a reboot: end the run there, go on without, or reboot
-    #[arg(long, value_enum, default_value = "stop", value_name = "WHAT")]
-    reboot: Reboot,
+    /// What a step does that needs a reboot: end the run there, go on without, or reboot and go on. This machine is never
+    /// rebooted; others are, where nothing else is said
+    #[arg(long, value_enum, value_name = "WHAT")]
+    reboot: Option<Reboot>,
+    /// End the run where a reboot is needed, as `--reboot stop`
+    #[arg(long, conflicts_with = "reboot")]
+    no_reboot: bool,
     /// Bound commands that set no limit of their own
     #[arg(long, value_name = "SECONDS", default_value_t = 1800, value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
@@ -46,7 +48,7 @@ pub(crate) struct Args {
 /// What a deploy is to hold.
 #[derive(Debug, clap::Args)]
 pub(super) struct What {
-    /// The deploy: `local` is this machine
+    /// The deploy: `local` is this machine, `ssh:user@host` another, `vm:NAME` a declared one
     pub(super) name: String,
     /// Layers to add: a candy's name, a path, or `host/org/repo[/candy/x][@ref]`
     layers: Vec<String>,
@@ -58,6 +60,8 @@ pub(super) struct What {
     undoable_only: bool,
     #[command(flatten)]
     compile: Compile,
+    #[command(flatten)]
+    pub(super) reach: Reach,
 }
 
 /// What a recipe depends on beside its files.
@@ -99,22 +103,25 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         return plan::show(cx, &args.what, false);
     }
     let wishes = Wishes {
-        mode: Mode::Ask,
+        mode: if cx.yes { Mode::Go { gates: Gate::ALL.into() } } else { Mode::Ask },
         rerun: args.rerun.clone(),
         reboot: match args.reboot {
-            Reboot::Stop => RebootPolicy::Stop,
-            Reboot::Skip => RebootPolicy::Skip,
-            Reboot::Perform => RebootPolicy::Perform,
+            _ if args.no_reboot => Some(RebootPolicy::Stop),
+            Some(Reboot::Stop) => Some(RebootPolicy::Stop),
+            Some(Reboot::Skip) => Some(RebootPolicy::Skip),
+            Some(Reboot::Perform) => Some(RebootPolicy::Perform),
+            None => None,
         },
+        sudo_password: args.what.reach.sudo_password(&args.what.name)?,
         command_timeout: Duration::from_secs(args.timeout.into()),
         ..args.what.wishes()?
     };
     let policy = Policy { yes: cx.yes, gates: args.gates.open(), ..Policy::default() };
-    let (target, recipe) = prepare(cx, &args.what, wishes)?;
+    let (place, recipe) = prepare(cx, &args.what, wishes)?;
     let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy);
     let began = Instant::now();
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
-    let answer = block_on(target.add(&recipe, run));
+    let answer = cx.block_on(place.target.add(&recipe, run));
     progress.finish()?;
     let done = answer?.done;
     let outcome = recipe.outcome();
@@ -124,9 +131,9 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     }
     of_verdict(&done.verdict)?;
     if let Some(outcome) = &outcome {
-        artifact::bring_back(cx, &*target, &outcome.plan)?;
+        artifact::bring_back(cx, &*place.target, &outcome.plan)?;
     }
-    let exit = if args.verify { check::evaluate(cx, &*target, &recipe)? } else { Exit::Done };
+    let exit = if args.verify { check::evaluate(cx, &*place.target, &recipe)? } else { Exit::Done };
     if cx.printer.is_json() {
         cx.printer.line(&Line::result(exit, Some(&done)))?;
     }
@@ -134,17 +141,14 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
 }
 
 /// Finds the deploy, its target and what it is to hold.
-pub(super) fn prepare(
-    cx: &Context,
-    what: &What,
-    wishes: Wishes,
-) -> Result<(Box<dyn DeployTarget>, DeployRecipe), Failure> {
+pub(super) fn prepare(cx: &Context, what: &What, mut wishes: Wishes) -> Result<(Place, DeployRecipe), Failure> {
     let workspace = cx.workspace()?;
-    let entry = declared(&workspace, &what.name)?.cloned();
-    let target = target(cx, &what.name, entry.as_ref())?;
+    let place = declared(cx, &workspace, &what.name, &what.reach)?;
+    wishes.reboot.get_or_insert(place.reboot);
     let added = what.layers.iter().chain(&what.add_candy).map(|layer| absolute(layer, &cx.working));
     let added = added.collect::<Result<_, _>>()?;
-    Ok((target, DeployRecipe::new(cx, workspace, &what.name, entry, added, wishes)))
+    let recipe = DeployRecipe::new(cx, workspace, &place.deploy, place.entry.clone(), added, wishes);
+    Ok((place, recipe))
 }
 
 /// Returns the command that undoes this one.

@@ -9,7 +9,6 @@ use charly_ir::message::Verdict;
 use charly_ir::plan::{Artifact, InstallPlan};
 use charly_target_core::DeployTarget;
 use charly_target_core::target::Run;
-use pollster::block_on;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure, of_verdict};
@@ -37,7 +36,7 @@ fn fetch(cx: &Context, target: &dyn DeployTarget, artifact: &Artifact, to: &Path
     let into = file.reopen().map_err(|error| failed(error.into()))?;
     let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), Policy::default());
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
-    let done = block_on(target.fetch(path, *wait_s, Box::new(into), run))?.done;
+    let done = cx.block_on(target.fetch(path, *wait_s, Box::new(into), run))?.done;
     progress.finish()?;
     if done.verdict != Verdict::Ok {
         return of_verdict(&done.verdict).map(|_| ());

@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use charly_ir::message::{DeploySummary, Hello, Mode, Origin, Problem, Remove, Verdict};
-use charly_plans::load::{DeployEntry, Workspace};
+use charly_plans::load::Workspace;
 use charly_plans::resolve::LayerRef;
 use charly_target_core::target::Run;
-use pollster::block_on;
 
 use crate::context::Context;
-use crate::deploy::{absolute, run_id, target};
+use crate::deploy::{Place, Reach, absolute, find, run_id};
 use crate::exit::{Exit, Failure, Outcome, Told, of_verdict};
 use crate::output::{Line, PlanView, Policy, Progress, Summary};
 
@@ -19,7 +18,7 @@ use crate::output::{Line, PlanView, Policy, Progress, Summary};
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that is there or not")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The deploy: `local` is this machine
+    /// The deploy: `local` is this machine, `ssh:user@host` another, `vm:NAME` a declared one
     name: String,
     /// Layers to take away; without any, everything
     layers: Vec<String>,
@@ -35,24 +34,26 @@ pub(crate) struct Args {
     /// Remove data made since the add, too
     #[arg(long)]
     purge: bool,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let workspace = cx.workspace_with_mistakes();
-    let entry = workspace.deploys().get(&args.name).cloned();
-    let target = target(cx, &args.name, entry.as_ref())?;
+    let place = find(cx, &workspace, &args.name, &args.reach)?;
+    let sudo_password = args.reach.sudo_password(&args.name)?;
     let asked = args.layers.iter().map(|layer| absolute(layer, &cx.working)).collect::<Result<Vec<_>, _>>()?;
     let removal = |hello: &Hello| {
-        let layers = layers(&args.name, &asked, hello, entry.as_ref(), &workspace);
+        let layers = layers(&place, &asked, hello, &workspace);
         Ok(Remove {
-            deploy: args.name.clone(),
+            deploy: place.deploy.clone(),
             run: run_id(),
             layers: layers.map_err(Told)?,
             mode: if args.dry_run { Mode::DryRun } else { Mode::Ask },
             keep_repo_changes: args.keep_repo_changes,
             keep_services: args.keep_services,
             purge: args.purge,
-            sudo_password: None,
+            sudo_password: sudo_password.clone(),
         })
     };
     let confirm = "It removes data made since the add, and nothing brings that back. Go on?";
@@ -65,7 +66,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy);
     let began = Instant::now();
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
-    let answer = block_on(target.del(&removal, run));
+    let answer = cx.block_on(place.target.del(&removal, run));
     progress.finish()?;
     let done = answer?.done;
     if let Some(diff) = progress.diff.as_ref().filter(|_| args.dry_run && !cx.printer.is_json()) {
@@ -81,55 +82,42 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
 }
 
 /// Finds the layers to take away; none where everything is.
-fn layers(
-    name: &str,
-    asked: &[LayerRef],
-    hello: &Hello,
-    entry: Option<&DeployEntry>,
-    workspace: &Workspace,
-) -> Result<Vec<String>, Failure> {
+fn layers(place: &Place, asked: &[LayerRef], hello: &Hello, workspace: &Workspace) -> Result<Vec<String>, Failure> {
     if asked.is_empty() {
         // The engine judges whether the deploy is there: a ledger it cannot read is not one that holds nothing.
         return Ok(Vec::new());
     }
-    let Some(held) = hello.deploys.iter().find(|deploy| deploy.name == name) else {
-        return Err(
-            Failure::invalid(format!("`{name}` holds nothing")).hint("`charly bundle list` shows what is deployed")
-        );
+    let Some(held) = hello.deploys.iter().find(|deploy| deploy.name == place.deploy) else {
+        return Err(Failure::invalid(format!("`{}` holds nothing", place.name))
+            .hint("`charly bundle list` shows what is deployed"));
     };
-    asked.iter().map(|layer| held_layer(layer, held, entry, workspace)).collect()
+    asked.iter().map(|layer| held_layer(layer, held, place, workspace)).collect()
 }
 
 /// Finds a layer among those the venue remembers, by its reference or its candy's name. A declared one is refused: the
 /// next add would bring it back.
-fn held_layer(
-    asked: &LayerRef,
-    held: &DeploySummary,
-    entry: Option<&DeployEntry>,
-    workspace: &Workspace,
-) -> Result<String, Failure> {
+fn held_layer(asked: &LayerRef, held: &DeploySummary, place: &Place, workspace: &Workspace) -> Result<String, Failure> {
     let text = asked.reference.to_string();
     let named = || held.layers.iter().filter(|layer| layer.reference == text || layer.candy == text);
-    let declared = entry.into_iter().flat_map(|entry| &entry.candies);
+    let declared = place.entry.iter().flat_map(|entry| &entry.candies);
     let mut declared = declared.filter(|(reference, _)| {
         reference.to_string() == text || named().any(|layer| layer.reference == reference.to_string())
     });
-    if let Some((_, place)) = declared.next() {
+    if let Some((_, declared_at)) = declared.next() {
         return Err(Failure::new(
             Exit::Invalid,
             Problem::new(format!("`{text}` is declared, so the next add would bring it back"))
-                .because(format!("it is declared at {place}"))
-                .hint(format!("take that line out, then run `charly bundle add {}`", held.name)),
+                .because(format!("it is declared at {declared_at}"))
+                .hint(format!("take that line out, then run `charly bundle add {}`", place.name)),
         ));
     }
     match named().find(|layer| layer.origin == Origin::ByHand).or_else(|| named().next()) {
         Some(layer) => Ok(layer.candy.clone()),
-        None => Err(unknown(&text, held, workspace)),
+        None => Err(unknown(&text, held, &place.name, workspace)),
     }
 }
 
-fn unknown(text: &str, held: &DeploySummary, workspace: &Workspace) -> Failure {
-    let name = &held.name;
+fn unknown(text: &str, held: &DeploySummary, name: &str, workspace: &Workspace) -> Failure {
     if held.candies.iter().any(|candy| candy.name == text) {
         let users: Vec<_> = held.candies.iter().filter(|candy| candy.requires.iter().any(|one| one == text)).collect();
         let users: Vec<_> = users.iter().map(|candy| format!("`{}`", candy.name)).collect();

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use charly_ir::message::{DeploySummary, Layer};
 use charly_plans::load::DeployEntry;
-use charly_target_local::Local;
-use pollster::block_on;
 use serde_json::json;
 
 use crate::context::Context;
-use crate::deploy::target;
+use crate::deploy::this_machine;
 use crate::exit::{Exit, Outcome};
 use crate::output::{Line, columns, state_word};
 
@@ -19,7 +17,7 @@ pub(crate) struct Args {}
 
 pub(crate) fn run(cx: &Context, _: &Args) -> Outcome {
     let workspace = cx.workspace_with_mistakes();
-    let here = block_on(target(cx, Local::NAME, None)?.status())?.deploys;
+    let here = cx.block_on(this_machine(cx)?.status())?.deploys;
     let mut rows: BTreeMap<&str, (Option<&DeployEntry>, Option<&DeploySummary>)> = BTreeMap::new();
     for (name, entry) in workspace.deploys() {
         rows.entry(name).or_default().0 = Some(entry);

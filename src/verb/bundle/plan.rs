@@ -2,7 +2,6 @@
 
 use charly_ir::message::Verdict;
 use charly_ir::plan::InstallPlan;
-use pollster::block_on;
 use serde::Serialize;
 
 use super::add::{What, prepare};
@@ -40,15 +39,15 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
 
 /// Shows what an add would change.
 pub(super) fn show(cx: &Context, what: &What, graph: bool) -> Outcome {
-    let (target, recipe) = prepare(cx, what, what.wishes()?)?;
+    let (place, recipe) = prepare(cx, what, what.wishes()?)?;
     if graph {
-        let held = block_on(target.status())?.deploys;
+        let held = cx.block_on(place.target.status())?.deploys;
         cx.printer.data(recipe.layers(&held)?.resolved.dot())?;
         return Ok(Exit::Done);
     }
     let policy = Policy { silent_diff: true, ..Policy::default() };
     let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy);
-    let answer = block_on(target.plan(&recipe, &mut progress));
+    let answer = cx.block_on(place.target.plan(&recipe, &mut progress));
     progress.finish()?;
     let done = answer?.done;
     let (diff, outcome) = (progress.diff.as_ref(), recipe.outcome());

@@ -1,10 +1,9 @@
 //! `bundle show`
 
 use charly_ir::message::{Claim, Inspect, Owned, Report};
-use pollster::block_on;
 
 use crate::context::Context;
-use crate::deploy::target;
+use crate::deploy::{Reach, find};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{Line, clean, columns, state_word, when};
 
@@ -13,12 +12,14 @@ use crate::output::{Line, clean, columns, state_word, when};
 pub(crate) struct Args {
     /// The deploy
     name: String,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let workspace = cx.workspace_with_mistakes();
-    let target = target(cx, &args.name, workspace.deploys().get(&args.name))?;
-    let report = block_on(target.inspect(Inspect::Show { deploy: args.name.clone() }))?;
+    let place = find(cx, &workspace, &args.name, &args.reach)?;
+    let report = cx.block_on(place.target.inspect(Inspect::Show { deploy: place.deploy.clone() }))?;
     let Report::Show { deploy, resources } = &report else {
         return Err(Failure::invalid("the engine answered another question"));
     };
@@ -27,7 +28,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         cx.printer.line(&Line::result(Exit::Done, None))?;
         return Ok(Exit::Done);
     }
-    cx.printer.data(format_args!("{}  {}, {}\n", deploy.name, state_word(deploy.state), when(deploy.updated_s)))?;
+    cx.printer.data(format_args!("{}  {}, {}\n", args.name, state_word(deploy.state), when(deploy.updated_s)))?;
     for candy in &deploy.candies {
         cx.printer.data(format_args!("\n{} {}\n", clean(&candy.name), clean(&candy.version)))?;
         let mine = |claim: &Claim| claim.deploy == deploy.name && claim.candy == candy.name;

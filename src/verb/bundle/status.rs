@@ -3,11 +3,10 @@
 use charly_ir::message::{DeploySummary, Inspect, Report};
 use charly_target_core::target::Status;
 use charly_target_local::Local;
-use pollster::block_on;
 use serde_json::json;
 
 use crate::context::Context;
-use crate::deploy::{declared, target};
+use crate::deploy::{Place, Reach, declared, find};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{Line, clean, columns, state_word, when};
 
@@ -17,16 +16,18 @@ pub(crate) struct Args {
     /// The deploy
     #[arg(default_value = Local::NAME)]
     name: String,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let workspace = cx.workspace_with_mistakes();
-    let target = target(cx, &args.name, workspace.deploys().get(&args.name))?;
-    let Status { facts, deploys } = block_on(target.status())?;
-    let held = deploys.into_iter().find(|deploy| deploy.name == args.name);
+    let Place { deploy: ours, target, .. } = find(cx, &workspace, &args.name, &args.reach)?;
+    let Status { facts, deploys } = cx.block_on(target.status())?;
+    let held = deploys.into_iter().find(|deploy| deploy.name == ours);
     let venue = format!("{}, {}@{}", clean(&facts.os.pretty_name), clean(&facts.user.name), clean(&facts.hostname));
     let Some(deploy) = held else {
-        declared(&workspace, &args.name)?;
+        declared(cx, &workspace, &args.name, &args.reach)?;
         if cx.printer.is_json() {
             cx.printer.line(&Line::Item(json!({ "name": args.name, "state": "not there", "facts": facts })))?;
             cx.printer.line(&Line::result(Exit::Done, None))?;
@@ -35,13 +36,13 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         }
         return Ok(Exit::Done);
     };
-    let report = block_on(target.inspect(Inspect::Drift { deploy: args.name.clone() }))?;
+    let report = cx.block_on(target.inspect(Inspect::Drift { deploy: ours }))?;
     let Report::Drift { drifted, compared } = report else {
         return Err(Failure::invalid("the engine answered another question"));
     };
     if cx.printer.is_json() {
         let item = json!({
-            "name": deploy.name, "state": deploy.state, "layers": deploy.layers, "candies": deploy.candies,
+            "name": args.name, "state": deploy.state, "layers": deploy.layers, "candies": deploy.candies,
             "updated_s": deploy.updated_s, "facts": facts, "drifted": drifted.len(), "compared": compared,
         });
         cx.printer.line(&Line::Item(item))?;
@@ -52,12 +53,12 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         0 => format!("none in {compared} things"),
         n => format!("{n} of {compared} things; `charly drift {}` shows them", args.name),
     };
-    let DeploySummary { name, layers, candies, state, updated_s, system: _ } = &deploy;
+    let DeploySummary { name: _, layers, candies, state, updated_s, system: _ } = &deploy;
     let layers: Vec<_> = layers.iter().map(|layer| clean(&layer.candy)).collect();
     let candies: Vec<_> =
         candies.iter().map(|candy| format!("{} {}", clean(&candy.name), clean(&candy.version))).collect();
     cx.printer.data(columns(&[
-        row("deploy", name),
+        row("deploy", &args.name),
         row("venue", &venue),
         row("state", state_word(*state)),
         row("updated", &when(*updated_s)),

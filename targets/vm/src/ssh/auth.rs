@@ -64,12 +64,19 @@ impl Identity {
             Err(error) => {
                 // OpenSSH's own format shows the public half of a key that is locked; for others it lies beside it.
                 let public = PrivateKey::from_openssh(&text).ok().map(|key| key.public_key().clone());
-                let beside = || russh::keys::load_public_key(path.with_added_extension("pub")).ok();
-                let public = public.or_else(beside).ok_or(error)?;
+                let public_file = || russh::keys::load_public_key(beside(path)).ok();
+                let public = public.or_else(public_file).ok_or(error)?;
                 Ok(Self { path: path.into(), public, text, open: None })
             }
         }
     }
+}
+
+/// Returns where an identity's public half lies.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".pub");
+    name.into()
 }
 
 /// An agent that answers.

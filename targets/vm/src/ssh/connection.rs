@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use super::auth::authenticate;
 use super::error::ConnectError;
 use super::host_key::{Guard, Handle};
-use super::known::{self, Known};
 use super::route::Hop;
 use super::settings::Settings;
 
@@ -126,15 +125,11 @@ async fn greet<S>(hop: &Hop, stream: S, limit: Duration) -> Result<Handle, Conne
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let known = Known::read(hop)?;
-    let config = Arc::new(config(&known.algorithms()));
-    let (guard, finding) = Guard::new(known::judge(known, hop));
+    let guard = Guard::new(hop)?;
+    let (config, finding) = (Arc::new(config(&guard.algorithms())), guard.finding());
     match within(limit, hop, "introduce itself", client::connect_stream(config, stream, guard)).await? {
         Ok(handle) => Ok(handle),
-        Err(source) => Err(match finding.take() {
-            Some(wrong) => ConnectError::HostKey { what: wrong.what, hint: wrong.hint },
-            None => ConnectError::Handshake { at: hop.at(), source },
-        }),
+        Err(source) => Err(finding.take().unwrap_or_else(|| ConnectError::Handshake { at: hop.at(), source })),
     }
 }
 

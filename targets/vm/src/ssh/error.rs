@@ -51,6 +51,14 @@ pub enum ConnectError {
         /// What to do about it.
         hint: String,
     },
+    /// A file of known hosts that was asked for cannot be read.
+    #[error("the known hosts in `{path}` cannot be read")]
+    KnownHosts {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The machine lets nobody in whom we can pretend to be.
     #[error("`{at}` does not let `{user}` in{}", attempts(.tried))]
     Auth {
@@ -83,7 +91,7 @@ pub enum ConnectError {
 
 impl ConnectError {
     /// Tells it of a target.
-    pub(crate) fn of(self, venue: &str) -> TargetError {
+    pub fn of(self, venue: &str) -> TargetError {
         let hint = match &self {
             Self::Route { hint, .. } => hint.clone(),
             Self::HostKey { what, hint } => {
@@ -93,7 +101,7 @@ impl ConnectError {
             Self::Connect { .. } | Self::Slow { .. } => {
                 Some("nothing was forgotten; the same command goes on once it answers".to_owned())
             }
-            Self::Handshake { .. } | Self::Identity { .. } | Self::Session { .. } => None,
+            Self::Handshake { .. } | Self::Identity { .. } | Self::KnownHosts { .. } | Self::Session { .. } => None,
         };
         TargetError::Unreachable { venue: venue.to_owned(), source: self.into(), hint }
     }

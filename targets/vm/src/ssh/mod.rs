@@ -2,19 +2,24 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `route` | the way to a machine: from a name and ssh_config(5) to hosts, users and keys |
+//! | `address`, `config`, `known_hosts` | what people write: names of machines, ssh_config(5), known hosts; pure |
+//! | `route` | the way to a machine, from all of that and the command line |
 //! | `connection`, `host_key`, `auth` | one connection: nothing is said to a machine whose key is not known |
 //! | `bootstrap`, `session` | starts an engine, sends it there first if it must, and carries its bytes |
 //! | `venue`, `reboot`, `ready` | the machine as a target, and its way through a reboot |
 //! | `executor` | scripts and files, outside of the engine's protocol |
 
+mod address;
 mod auth;
 mod bootstrap;
+mod config;
 mod connection;
 mod error;
 mod executor;
 mod host_key;
-mod known;
+mod known_hosts;
+mod pattern;
+mod place;
 mod ready;
 mod reboot;
 mod route;
@@ -22,8 +27,12 @@ mod session;
 mod settings;
 mod venue;
 
+pub use address::{Address, AddressError, AddressFault};
+pub use config::{Agent, Asked, ConfigError, ConfigFile, HostConfig, Reader, Scope, Surroundings, resolve};
 pub use error::ConnectError;
 pub use executor::SshExecutor;
-pub use route::{Hop, IdentityFile};
+pub use known_hosts::{KnownHosts, KnownKey, Verdict, cure_changed, cure_unknown};
+pub use place::{Note, Place};
+pub use route::{Hop, IdentityFile, Way, way};
 pub use settings::{Asker, Delivery, Limits, Nobody, Settings, Wishes};
 pub use venue::Machine;

@@ -1,5 +1,6 @@
 //! What reaching machines depends on beside their names.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,12 +13,14 @@ use charly_ir::message::SecretValue;
 pub struct Settings {
     /// The user here, whose name is taken there where no other is given.
     pub local_user: String,
+    /// That user's number.
+    pub local_uid: u32,
     /// The user's home folder here.
     pub home: PathBuf,
-    /// The files of ssh_config(5), the user's first.
+    /// The variables that a configuration may refer to.
+    pub environment: BTreeMap<String, String>,
+    /// The files of ssh_config(5): the user's, then the system's.
     pub config_files: Vec<PathBuf>,
-    /// The files of known hosts that are asked where the configuration names no others.
-    pub known_hosts_files: Vec<PathBuf>,
     /// The agent's socket.
     pub agent: Option<PathBuf>,
     /// Whom to ask for passphrases and passwords.
@@ -39,8 +42,6 @@ pub struct Wishes {
     pub jump: Option<String>,
     /// The port.
     pub port: Option<u16>,
-    /// Whether to ask for the password that `sudo` wants there.
-    pub ask_sudo: bool,
     /// How the engine gets there.
     pub delivery: Delivery,
 }

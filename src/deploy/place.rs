@@ -1,0 +1,135 @@
+//! From what a user calls a place to the deploy there, and the target that reaches it.
+
+use charly_ir::message::RebootPolicy;
+use charly_plans::load::{DeployEntry, Workspace};
+use charly_plans::schema::{Deploy, TargetKind, VmSpec};
+use charly_target_core::DeployTarget;
+use charly_target_local::Local;
+use charly_target_vm::ssh::{Address, AddressError};
+use serde_json::json;
+
+use super::Reach;
+use crate::context::Context;
+use crate::exit::Failure;
+
+/// What the names of machines that are reached directly begin with.
+const SSH: &str = "ssh:";
+
+/// What the names of virtual machines begin with.
+const VM: &str = "vm:";
+
+/// A place as a user names it, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// What the user calls it.
+    pub(crate) name: String,
+    /// The deploy's name, as the ledger there has it.
+    ///
+    /// A machine's own deploy is called the same whoever asks for it, from itself or over SSH.
+    pub(crate) deploy: String,
+    /// What is declared of it.
+    pub(crate) entry: Option<DeployEntry>,
+    /// What a step does that needs a reboot, where nobody says otherwise.
+    pub(crate) reboot: RebootPolicy,
+    /// What reaches it.
+    pub(crate) target: Box<dyn DeployTarget>,
+}
+
+/// How a place is reached.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Local,
+    Ssh(Address),
+    /// A target that is declared, and that nobody can reach yet.
+    Other(&'static str),
+}
+
+/// Returns the target of this machine.
+pub(crate) fn this_machine(cx: &Context) -> Result<Box<dyn DeployTarget>, Failure> {
+    Ok(cx.registry(&Reach::default()).make("local", Local::NAME, &serde_json::Value::Null)?)
+}
+
+/// Finds a place that must be known: `local`, `ssh:…`, a declared machine, or a declared deploy.
+pub(crate) fn declared(cx: &Context, workspace: &Workspace, name: &str, reach: &Reach) -> Result<Place, Failure> {
+    let known = name == Local::NAME
+        || name.starts_with(SSH)
+        || workspace.deploys().contains_key(name)
+        || name.strip_prefix(VM).is_some_and(|vm| workspace.vms().contains_key(vm));
+    if known {
+        return find(cx, workspace, name, reach);
+    }
+    if let Some(vm) = name.strip_prefix(VM) {
+        let vms: Vec<_> = workspace.vms().keys().map(|vm| format!("`{VM}{vm}`")).collect();
+        let failure = Failure::invalid(format!("no machine `{vm}` is declared"));
+        return Err(failure.hint(if vms.is_empty() {
+            "declare it below `vm:`, or reach any machine as `ssh:user@host`".to_owned()
+        } else {
+            format!("declare it below `vm:`; there is {}", vms.join(", "))
+        }));
+    }
+    let known = workspace.deploys().keys().map(String::as_str).filter(|known| *known != Local::NAME);
+    let known: Vec<_> = known.map(|known| format!("`{known}`")).chain([format!("`{}`", Local::NAME)]).collect();
+    Err(Failure::invalid(format!("no deploy `{name}` is declared"))
+        .hint(format!("declare it below `deploy:`, or write `ssh:user@host`; there is {}", known.join(", "))))
+}
+
+/// Finds a place. A deploy that is declared nowhere is one of this machine: its ledger may still know it.
+pub(crate) fn find(cx: &Context, workspace: &Workspace, name: &str, reach: &Reach) -> Result<Place, Failure> {
+    let entry = workspace.deploys().get(name).cloned();
+    let kind = match name.strip_prefix(SSH) {
+        Some(address) => Kind::Ssh(address.parse().map_err(|error| unnamed(&error))?),
+        None => kind(workspace, name, entry.as_ref().map(|entry| &entry.deploy))?,
+    };
+    if matches!(kind, Kind::Ssh(_)) {
+        cx.start_network()?;
+    }
+    let (factory, declaration) = match &kind {
+        Kind::Local => ("local", serde_json::Value::Null),
+        Kind::Ssh(address) => ("ssh", json!({ "address": address.to_string() })),
+        Kind::Other(kind) => (*kind, serde_json::Value::Null),
+    };
+    Ok(Place {
+        name: name.to_owned(),
+        deploy: if name.starts_with(SSH) { Local::NAME.to_owned() } else { name.to_owned() },
+        entry,
+        reboot: if kind == Kind::Local { RebootPolicy::Skip } else { RebootPolicy::Perform },
+        target: cx.registry(reach).make(factory, name, &declaration)?,
+    })
+}
+
+/// Says how a deploy is reached: what its declaration says, or what follows from its other keys.
+fn kind(workspace: &Workspace, name: &str, deploy: Option<&Deploy>) -> Result<Kind, Failure> {
+    let vm = deploy.and_then(|deploy| deploy.vm.as_ref()).map(|vm| vm.value.as_str());
+    if let Some(vm) = vm.or_else(|| name.strip_prefix(VM)) {
+        let spec = workspace.vms().get(vm).map(|declared| &declared.value);
+        return Ok(Kind::Ssh(machine(vm, spec)?));
+    }
+    let Some(deploy) = deploy else { return Ok(Kind::Local) };
+    Ok(match deploy.target.as_ref().map(|target| target.value) {
+        Some(TargetKind::Pod) => Kind::Other("pod"),
+        Some(TargetKind::K8s) => Kind::Other("k8s"),
+        Some(TargetKind::Android) => Kind::Other("android"),
+        None if deploy.box_.is_some() => Kind::Other("pod"),
+        None if deploy.k8s.is_some() => Kind::Other("k8s"),
+        Some(TargetKind::Local | TargetKind::Vm) | None => match &deploy.host {
+            Some(host) => Kind::Ssh(host.value.parse().map_err(|error| unnamed(&error))?),
+            None => Kind::Local,
+        },
+    })
+}
+
+/// Returns where a declared machine is reached.
+fn machine(vm: &str, spec: Option<&VmSpec>) -> Result<Address, Failure> {
+    let ssh = spec.and_then(|spec| spec.ssh.as_ref());
+    let Some(port) = ssh.and_then(|ssh| ssh.port.as_ref()) else {
+        return Err(Failure::invalid(format!("where the machine `{vm}` is reached is not known"))
+            .hint(format!("say so below `vm: {vm}: ssh:`, as `port:` of this machine")));
+    };
+    let user = ssh.and_then(|ssh| ssh.user.clone());
+    Ok(Address { user, host: "127.0.0.1".to_owned(), port: Some(port.value) })
+}
+
+fn unnamed(error: &AddressError) -> Failure {
+    let hint = error.hint();
+    Failure::invalid(error.to_string()).hint(hint)
+}
