@@ -2,19 +2,25 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | `address`, `config`, `known_hosts` | what users and OpenSSH's files say, as pure text |
 //! | `route` | the way to a machine: from a name and ssh_config(5) to hosts, users and keys |
 //! | `connection`, `host_key`, `auth` | one connection: nothing is said to a machine whose key is not known |
 //! | `bootstrap`, `session` | starts an engine, sends it there first if it must, and carries its bytes |
 //! | `venue`, `reboot`, `ready` | the machine as a target, and its way through a reboot |
 //! | `executor` | scripts and files, outside of the engine's protocol |
 
+mod address;
 mod auth;
 mod bootstrap;
+mod config;
 mod connection;
 mod error;
 mod executor;
 mod host_key;
 mod known;
+mod known_hosts;
+mod pattern;
+mod place;
 mod ready;
 mod reboot;
 mod route;
@@ -22,8 +28,12 @@ mod session;
 mod settings;
 mod venue;
 
+pub use address::{Address, AddressError, AddressFault};
+pub use config::{Agent, Asked, ConfigError, ConfigFile, HostConfig, Reader, Scope, Surroundings, resolve};
 pub use error::ConnectError;
 pub use executor::SshExecutor;
+pub use known_hosts::{KnownHosts, KnownKey, Verdict, cure_changed, cure_unknown};
+pub use place::{Note, Place};
 pub use route::{Hop, IdentityFile};
 pub use settings::{Asker, Delivery, Limits, Nobody, Settings, Wishes};
 pub use venue::Machine;
