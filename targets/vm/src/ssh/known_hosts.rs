@@ -46,7 +46,9 @@ pub enum Verdict {
     Unknown {
         /// The files that were asked.
         files: Vec<PathBuf>,
-        /// Keys of other kinds that are known for the host.
+        /// Keys of other kinds that are known for the host. If there are any, this is no first meeting: a host that was asked for the
+        /// [kinds that are known](KnownHosts::algorithms_known) and shows another is either set up anew or somebody else. OpenSSH
+        /// calls that a changed key.
         others: Vec<KnownKey>,
         /// Lines that trust whoever shows a certificate of an authority, which charly does not support.
         authorities: Vec<Place>,
