@@ -22,6 +22,7 @@ mod allowed;
 mod cgroup;
 mod diff;
 mod error;
+pub mod fault;
 mod guest;
 mod host;
 mod image;

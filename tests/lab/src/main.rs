@@ -1,9 +1,11 @@
 //! The lab by hand: the verbs of the crate on a command line.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
+use charly_lab::fault::{Fault, Proxy};
 use charly_lab::{Guest, Kind, Lab};
 use clap::{Parser, ValueEnum};
 
@@ -37,6 +39,24 @@ enum Verb {
     Snapshot { name: String },
     /// List the guests, those of running tests included
     List,
+    /// Carry connections to an address over a worse network; prints where to connect, and what has passed on each line of input
+    Proxy {
+        /// Where to: an address and a port
+        #[arg(long)]
+        to: SocketAddr,
+        /// Where to listen
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+        /// Delay there and back, in milliseconds
+        #[arg(long, default_value_t = 0)]
+        rtt: u32,
+        /// Bytes a second in each direction
+        #[arg(long)]
+        bandwidth: Option<u64>,
+        /// Harm to do once: `to-server` or `to-client`, `:`, `close`, `reset`, `stall` or `corrupt`, `@` and the bytes before it
+        #[arg(long)]
+        fault: Vec<Fault>,
+    },
     /// Take down every guest no running test holds, and the package proxy with the last
     Clean,
 }
@@ -73,6 +93,15 @@ fn main() -> ExitCode {
 }
 
 fn run(verb: Verb) -> Result<(), Box<dyn std::error::Error>> {
+    // The proxy needs nothing of what guests do.
+    if let Verb::Proxy { to, listen, rtt, bandwidth, fault } = verb {
+        let proxy = fault.into_iter().fold(Proxy::listen(listen, to)?.with_rtt_ms(rtt), Proxy::with_fault);
+        let proxy = match bandwidth {
+            Some(bytes) => proxy.with_bandwidth(bytes),
+            None => proxy,
+        };
+        return Ok(serve(&proxy)?);
+    }
     if let Some(reason) = charly_lab::missing() {
         return Err(reason.into());
     }
@@ -100,6 +129,19 @@ fn run(verb: Verb) -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         Verb::Clean => lab.clean()?,
+        // Done above.
+        Verb::Proxy { .. } => {}
+    }
+    Ok(())
+}
+
+/// Keeps a proxy until the input ends, and prints its counts as often as it is asked.
+fn serve(proxy: &Proxy) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", proxy.address())?;
+    for line in io::stdin().lines() {
+        line?;
+        writeln!(out, "{}", proxy.counts())?;
     }
     Ok(())
 }

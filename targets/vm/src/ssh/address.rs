@@ -72,6 +72,19 @@ impl AddressError {
     }
 }
 
+impl Address {
+    /// Reads a way as `ProxyJump` has it: machines that are gone through, nearest first, with commas between them, or `none`.
+    pub fn way(text: &str) -> Result<Vec<Self>, AddressError> {
+        if text.eq_ignore_ascii_case("none") {
+            return Ok(Vec::new());
+        }
+        let address = |text: &str| {
+            text.strip_prefix("ssh://").map_or(text, |text| text.strip_suffix('/').unwrap_or(text)).parse()
+        };
+        text.split(',').map(address).collect()
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 
@@ -215,6 +228,23 @@ mod tests {
             ("[web]:2222", address(None, "web", Some(2222))),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn ways_name_machines_in_order() {
+        for (text, expected) in [
+            ("none", vec![]),
+            ("a", vec![address(None, "a", None)]),
+            (
+                "me@a:1,ssh://b:2/,[::1]",
+                vec![address(Some("me"), "a", Some(1)), address(None, "b", Some(2)), address(None, "::1", None)],
+            ),
+        ] {
+            assert_eq!(Address::way(text), Ok(expected), "{text}");
+        }
+        for text in ["", "a,", ",a", "a,-b", "a, b"] {
+            assert!(Address::way(text).is_err(), "{text:?}");
         }
     }
 

@@ -310,19 +310,12 @@ fn time(value: &str) -> Option<Duration> {
 
 /// Reads the hosts to go through, nearest first.
 fn jumps(value: &str, place: &Place, remote: &dyn Fn(char) -> Option<String>) -> Result<Vec<Address>, ConfigError> {
-    if is_none(value) {
-        return Ok(Vec::new());
-    }
-    let expanded = tokens(value, place, remote)?;
-    let jump = |text: &str| {
-        let text = text.strip_prefix("ssh://").map_or(text, |text| text.strip_suffix('/').unwrap_or(text));
-        text.parse::<Address>().map_err(|error| ConfigError {
-            hint: error.hint().to_owned(),
-            source: Some(error.into()),
-            ..ConfigError::new(place, "`proxyjump` names a host that cannot be", "")
-        })
-    };
-    expanded.split(',').map(jump).collect()
+    let value = tokens(value, place, remote)?;
+    Address::way(&value).map_err(|error| ConfigError {
+        hint: error.hint().to_owned(),
+        source: Some(error.into()),
+        ..ConfigError::new(place, "`proxyjump` names a host that cannot be", "")
+    })
 }
 
 /// Replaces `%` and a letter by what the letter stands for.
