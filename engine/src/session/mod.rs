@@ -8,11 +8,12 @@ mod apply;
 mod hand;
 mod hands;
 mod inspect;
+mod patience;
 mod peer;
 mod remove;
 mod root;
 
-pub use peer::{Incoming, Peer, PipePeer};
+pub use peer::{Incoming, Link, Peer, PipePeer};
 pub use root::serve_root;
 
 use std::collections::BTreeMap;
@@ -55,7 +56,9 @@ pub fn hello(settings: &Settings) -> Hello {
 
 /// Answers one request, and says the last word on it.
 pub fn serve(settings: &Settings, peer: &mut dyn Peer, probe: Option<MakeProbe>) {
-    let Some(frame) = peer.receive() else { return };
+    let Some(frame) = peer.receive() else {
+        return peer.send(Reply::Done(Done::verdict(Verdict::Cancelled)));
+    };
     let mut session = Session { settings, peer, probe };
     let done = match frame {
         Frame::Message(Request::Apply(apply)) => session.apply(&apply),

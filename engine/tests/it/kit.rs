@@ -80,7 +80,7 @@ impl Venueish {
         all
     }
 
-    fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let user = User { name: "ann".into(), uid, gid, home: "/home/ann".into(), shell: "/bin/bash".into() };
         let os = Os { id: "debian".into(), version_id: Some("13".into()), ..Os::default() };
