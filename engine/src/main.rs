@@ -4,13 +4,14 @@
 //! folder than the passwd database says. With `network` its controller is across a network: it packs what it says, and
 //! takes silence for an end. With `root` it keeps root's ledger for a front engine.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
 use charly_engine::process::Cancel;
-use charly_engine::session::{self, PipePeer, Settings};
-use charly_ir::frame::Packing;
+use charly_engine::session::{self, Link, PipePeer, Settings};
 
 /// The front could not begin, and has said why on standard error.
 const CANNOT_BEGIN: u8 = 70;
@@ -20,9 +21,9 @@ fn main() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let mut arguments = std::env::args().skip(1);
     let result = match arguments.next().as_deref() {
-        None => front(None, Packing::None),
-        Some("home") => front(arguments.next(), Packing::None),
-        Some("network") => front(None, Packing::Deflate),
+        None => front(None, Link::PIPE),
+        Some("home") => front(arguments.next(), Link::PIPE),
+        Some("network") => front(None, Link::NETWORK),
         Some("root") => session::serve_root(io::stdin(), io::stdout()).map_err(|error| error.to_string()),
         Some(other) => Err(format!("unknown argument `{other}`; this is charly's engine, and charly starts it")),
     };
@@ -38,14 +39,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn front(home: Option<String>, packing: Packing) -> Result<(), String> {
+fn front(home: Option<String>, link: Link) -> Result<(), String> {
     let mut facts = charly_engine::facts::gather(Path::new("/")).map_err(|error| error.to_string())?;
     if let Some(home) = home {
         facts.user.home = home;
     }
     let settings = Settings { root: "/".into(), facts, cancel: Cancel::default() };
     let hello = session::hello(&settings);
-    let mut peer = PipePeer::start(io::stdin(), io::stdout(), packing, &hello, settings.cancel.clone());
-    session::serve(&settings, &mut peer, None);
+    let (reader, writer) = (raw(io::stdin())?, raw(io::stdout())?);
+    let peer = PipePeer::start(reader, writer, link, &hello, settings.cancel.clone());
+    session::serve(&settings, &mut peer.map_err(|error| error.to_string())?, None);
     Ok(())
+}
+
+/// Returns a standard stream without the library's own buffer, which would hide what there is to be read.
+fn raw(stream: impl AsFd) -> Result<File, String> {
+    let fd = stream.as_fd().try_clone_to_owned();
+    fd.map(File::from).map_err(|error| error.to_string())
 }

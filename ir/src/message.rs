@@ -138,6 +138,9 @@ pub enum Request {
         digest: Digest,
         /// Its size in bytes.
         size: u64,
+        /// Where in it the chunks begin: what lies before is there already.
+        #[serde(default)]
+        from: u64,
     },
     /// Answer to [`Reply::Need`]: it cannot be had.
     Missing {
@@ -350,6 +353,9 @@ pub struct Need {
     pub manifests: Vec<u32>,
     /// Blobs that are wanted.
     pub blobs: Vec<Digest>,
+    /// How many bytes of some of these blobs are there already, from a conversation that was cut off.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub have: BTreeMap<Digest, u64>,
 }
 
 /// What an apply or a removal changes.

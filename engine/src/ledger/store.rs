@@ -203,12 +203,34 @@ impl Ledger {
         })
     }
 
-    /// Returns the folder for what arrives during a run, empty.
+    /// Tells whether a ledger's folder holds nothing that a deploy needs: a run that made it was cut off before its first
+    /// record, and what arrived for it may still be there.
+    pub fn is_leftover(folder: &Path) -> bool {
+        let there = |name: &str| folder.join(name).symlink_metadata().is_ok();
+        there("folder.json") && !["deploys", "layers", "journal"].into_iter().any(there)
+    }
+
+    /// Returns the folder for what arrives during a run: files named after their digests. It stays until a run is finished.
     pub fn incoming(&self) -> Result<PathBuf, LedgerError> {
         let path = self.folder.join("incoming");
-        let made = remove_if_there(&path, |path| fs::remove_dir_all(path))
-            .and_then(|()| private_folder(&path).map_err(|source| self.error("make a folder in", source)));
-        made.map(|()| path)
+        private_folder(&path).map(|()| path).map_err(|source| self.error("make a folder in", source))
+    }
+
+    /// Returns how many bytes of a blob arrived for a run that was cut off.
+    pub fn arrived(&self, digest: Digest) -> u64 {
+        let path = self.folder.join("incoming").join(digest.to_string());
+        fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Drops what arrived for a run that was cut off, but for what is still wanted.
+    pub fn keep_incoming(&self, wanted: &BTreeSet<Digest>) {
+        for entry in fs::read_dir(self.folder.join("incoming")).into_iter().flatten().flatten() {
+            let digest = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if !digest.is_some_and(|digest| wanted.contains(&digest)) {
+                // It costs space alone, until a run is finished.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Returns the run that ended early, where one did.
@@ -343,6 +365,7 @@ impl Ledger {
             return self.remove();
         }
         if self.journal.is_none() && self.buffer.is_empty() && self.interrupted.is_none() {
+            remove_if_there(&self.folder.join("incoming"), |path| fs::remove_dir_all(path))?;
             return self.unlock();
         }
         // What the snapshots are about to say must not be younger than what the journal says, should they be torn.
@@ -421,7 +444,8 @@ impl Ledger {
     }
 }
 
-/// A ledger that was opened and not written to. Dropped as such (its run was refused), it leaves the folder as it was.
+/// A ledger that was opened and not written to. Dropped as such (its run was refused or cut off), it leaves the folder as it
+/// was, with what arrived for the run: the next one goes on with it.
 struct Untouched {
     folder: PathBuf,
     is_empty: bool,
@@ -434,12 +458,14 @@ impl Drop for Untouched {
         if !self.armed {
             return;
         }
+        let incoming = self.folder.join("incoming");
+        // It goes where nothing is in it.
+        let _ = fs::remove_dir(&incoming);
         // What cannot be removed now is removed by the next run that ends well.
-        let _ = if self.is_empty {
+        let _ = if self.is_empty && !incoming.exists() {
             remove_ledger(&self.folder, self.made)
         } else {
-            let incoming = remove_if_there(&self.folder.join("incoming"), |path| fs::remove_dir_all(path));
-            incoming.and_then(|()| remove_if_there(&self.folder.join("lock"), |path| fs::remove_file(path)))
+            remove_if_there(&self.folder.join("lock"), |path| fs::remove_file(path))
         };
     }
 }

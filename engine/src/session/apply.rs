@@ -114,13 +114,17 @@ impl Session<'_> {
     fn supply(&mut self, hands: &mut Hands, deploy: &DeployId, apply: &Apply, looked: &mut Looked) -> Or<()> {
         let stop = |error: WorkError| Box::new(untouched(&error));
         looked.need.blobs.retain(|blob| !apply.follows.contains(blob));
+        looked.need.have.retain(|blob, _| !apply.follows.contains(blob));
         self.arrive(hands, &[], &apply.follows)?;
         while looked.need != Need::default() {
             let need = std::mem::take(&mut looked.need);
             self.peer.send(Reply::Need(need.clone()));
             self.arrive(hands, &need.manifests, &need.blobs)?;
-            // What manifests bring may be blobs again; bytes alone change nothing of what is known.
-            if !need.manifests.is_empty() {
+            // What manifests bring may be blobs again; bytes alone change nothing of what is known, but those that were
+            // added to a damaged beginning are lacking still.
+            if need.manifests.is_empty() {
+                looked.need = hands.lacking().map_err(stop)?;
+            } else {
                 *looked = hands.look(deploy, apply).map_err(stop)?;
             }
         }
@@ -139,10 +143,10 @@ impl Session<'_> {
                     manifests.remove(&manifest.step);
                     hands.each(|party| party.supply(&manifest)).map_err(stop)?;
                 }
-                Some(Frame::Message(Request::Blob { digest, size })) => {
+                Some(Frame::Message(Request::Blob { digest, size, from })) => {
                     blobs.remove(&digest);
-                    left = size;
-                    hands.each(|party| party.begin_blob(digest, size)).map_err(stop)?;
+                    left = size.saturating_sub(from);
+                    hands.each(|party| party.begin_blob(digest, size, from)).map_err(stop)?;
                 }
                 Some(Frame::Chunk(bytes)) if bytes.len() as u64 <= left => {
                     left -= bytes.len() as u64;

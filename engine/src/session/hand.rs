@@ -133,8 +133,13 @@ impl Party for Hand {
         };
         self.assessment = worker::assess(&self.venue, self.book(), deploy, apply, &self.manifests, &key)?;
         let mut need = self.assessment.need();
-        need.blobs.retain(|digest| !self.spool.has(digest));
         self.wanted = need.blobs.iter().copied().collect();
+        if let Keeping::Writing(ledger) = &self.ledger
+            && need.manifests.is_empty()
+        {
+            ledger.keep_incoming(&self.wanted);
+        }
+        need = Need { manifests: need.manifests, ..self.lacking()? };
         let tasks = &self.assessment.tasks;
         let due = tasks.iter().filter(|task| task.due);
         Ok(Looked {
@@ -146,7 +151,19 @@ impl Party for Hand {
         })
     }
 
-    fn begin_blob(&mut self, digest: Digest, size: u64) -> Result<(), WorkError> {
+    fn lacking(&mut self) -> Result<Need, WorkError> {
+        let lacking = self.wanted.iter().filter(|digest| !self.spool.has(digest));
+        let blobs: Vec<_> = lacking.copied().collect();
+        let have = match &self.ledger {
+            Keeping::Reading(_) => BTreeMap::new(),
+            Keeping::Writing(ledger) => {
+                blobs.iter().map(|digest| (*digest, ledger.arrived(*digest))).filter(|(_, have)| *have > 0).collect()
+            }
+        };
+        Ok(Need { manifests: Vec::new(), blobs, have })
+    }
+
+    fn begin_blob(&mut self, digest: Digest, size: u64, from: u64) -> Result<(), WorkError> {
         self.arrival = None;
         if !self.wanted.contains(&digest) {
             return Ok(());
@@ -155,7 +172,8 @@ impl Party for Hand {
         if Spool::is_large(size) && self.incoming.is_none() {
             self.incoming = Some(ledger.incoming()?);
         }
-        let arrival = Spool::begin(digest, size, self.incoming.as_deref()).map_err(|error| spool_error(&error))?;
+        let arrival =
+            Spool::begin(digest, size, from, self.incoming.as_deref()).map_err(|error| spool_error(&error))?;
         self.arrival = Some(arrival);
         self.end_blob()
     }
@@ -237,9 +255,7 @@ impl Party for Hand {
     }
 
     fn close(self: Box<Self>) -> Result<(), WorkError> {
-        let Self { ledger, spool, .. } = *self;
-        drop(spool);
-        match ledger {
+        match self.ledger {
             Keeping::Reading(_) => Ok(()),
             Keeping::Writing(ledger) => Ok(ledger.close()?),
         }
@@ -259,13 +275,29 @@ impl Looked {
         self.diffs.sort_by_key(|diff| diff.index);
         self.due.extend(other.due);
         self.not_undoable.extend(other.not_undoable);
-        self.need.manifests.extend(other.need.manifests);
-        for digest in other.need.blobs {
-            if !self.need.blobs.contains(&digest) {
-                self.need.blobs.push(digest);
-            }
-        }
+        merge_needs(&mut self.need, other.need);
         self.warnings.extend(other.warnings);
+    }
+}
+
+/// Takes what another side lacks, too. What both lack is sent once, from where the one that has less goes on.
+pub(crate) fn merge_needs(need: &mut Need, other: Need) {
+    let Need { manifests, blobs, have } = other;
+    need.manifests.extend(manifests);
+    for digest in blobs {
+        let theirs = have.get(&digest).copied().unwrap_or(0);
+        let ours = need.have.get(&digest).copied().unwrap_or(0);
+        let both = if need.blobs.contains(&digest) {
+            ours.min(theirs)
+        } else {
+            need.blobs.push(digest);
+            theirs
+        };
+        if both > 0 {
+            need.have.insert(digest, both);
+        } else {
+            need.have.remove(&digest);
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use charly_ir::Digest;
-use charly_ir::message::{Apply, Event, Manifest, StepDiff};
+use charly_ir::message::{Apply, Event, Manifest, Need, StepDiff};
 
-use super::hand::Looked;
+use super::hand::{Looked, merge_needs};
 use crate::ledger::{DeployId, DeployRecord, Interrupted, StepKey};
 use crate::venue::Side;
 use crate::worker::{Release, ReleaseOptions, Tally, WorkError};
@@ -17,7 +17,9 @@ pub(crate) trait Party {
     fn steps_of(&mut self, deploy: &DeployId) -> Result<BTreeSet<StepKey>, WorkError>;
     fn look(&mut self, deploy: &DeployId, apply: &Apply) -> Result<Looked, WorkError>;
     fn supply(&mut self, manifest: &Manifest) -> Result<(), WorkError>;
-    fn begin_blob(&mut self, digest: Digest, size: u64) -> Result<(), WorkError>;
+    /// Returns the blobs that it still lacks of those that a look found wanted.
+    fn lacking(&mut self) -> Result<Need, WorkError>;
+    fn begin_blob(&mut self, digest: Digest, size: u64, from: u64) -> Result<(), WorkError>;
     fn blob(&mut self, bytes: &[u8]) -> Result<(), WorkError>;
     fn begin(&mut self, run: &str, deploy: &DeployId, what: &str) -> Result<(), WorkError>;
     fn record(&mut self, deploy: &DeployId, record: Option<DeployRecord>) -> Result<(), WorkError>;
@@ -65,6 +67,15 @@ impl Hands {
         let mut all = Looked::default();
         for looked in self.each(|party| party.look(deploy, apply))? {
             all.merge(looked);
+        }
+        Ok(all)
+    }
+
+    /// Returns the blobs that any side still lacks.
+    pub(crate) fn lacking(&mut self) -> Result<Need, WorkError> {
+        let mut all = Need::default();
+        for need in self.each(|party| party.lacking())? {
+            merge_needs(&mut all, need);
         }
         Ok(all)
     }

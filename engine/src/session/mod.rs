@@ -8,11 +8,12 @@ mod apply;
 mod hand;
 mod hands;
 mod inspect;
+mod patience;
 mod peer;
 mod remove;
 mod root;
 
-pub use peer::{Incoming, Peer, PipePeer};
+pub use peer::{Incoming, Link, Peer, PipePeer};
 pub use root::serve_root;
 
 use std::collections::BTreeMap;
@@ -55,7 +56,9 @@ pub fn hello(settings: &Settings) -> Hello {
 
 /// Answers one request, and says the last word on it.
 pub fn serve(settings: &Settings, peer: &mut dyn Peer, probe: Option<MakeProbe>) {
-    let Some(frame) = peer.receive() else { return };
+    let Some(frame) = peer.receive() else {
+        return peer.send(Reply::Done(Done::verdict(Verdict::Cancelled)));
+    };
     let mut session = Session { settings, peer, probe };
     let done = match frame {
         Frame::Message(Request::Apply(apply)) => session.apply(&apply),
@@ -111,7 +114,11 @@ impl Session<'_> {
             || deploys(self.settings, Side::System).map_or(true, |deploys| deploys.contains_key(deploy));
         let mut parties: Vec<(Side, Box<dyn Party>)> = vec![(Side::User, Box::new(user))];
         if concerned {
-            parties.push((Side::System, self.root_party(holder)?));
+            parties.push((Side::System, self.root_party(holder.clone())?));
+        }
+        if !concerned && self.is_leftover(Side::System) {
+            // Should root not be had for it now, it is the next run's to take away.
+            let _ = self.root_party(holder).and_then(Party::close);
         }
         let mut hands = Hands::new(parties);
         for interrupted in hands.each(|party| Ok::<_, WorkError>(party.interrupted()))?.into_iter().flatten() {
@@ -119,6 +126,19 @@ impl Session<'_> {
             self.event(Event::Recovered { run: interrupted.run, deploy: interrupted.deploy.name, what });
         }
         Ok(hands)
+    }
+
+    /// Takes away what runs left that were cut off before their first records.
+    fn sweep(&mut self, run: &str, deploy: &DeployId) {
+        if [Side::User, Side::System].into_iter().any(|side| self.is_leftover(side)) {
+            // Should that not be possible now, it is the next run's to do.
+            let _ = self.writing(run, deploy, false).and_then(Hands::close);
+        }
+    }
+
+    fn is_leftover(&self, side: Side) -> bool {
+        let folder = venue(self.settings, side).map(|venue| venue.root.outside(&venue.ledger_path()));
+        folder.is_ok_and(|folder| Ledger::is_leftover(&folder))
     }
 
     /// Opens root's side: in this process where it may, that is where it is root or the root is not the machine's own.

@@ -22,6 +22,9 @@ impl Session<'_> {
         let known = hands.deploy(&deploy).map_err(stop)?;
         let steps = hands.steps_of(&deploy).map_err(stop)?;
         if known.is_none() && steps.is_empty() {
+            if remove.mode != Mode::DryRun {
+                self.sweep(&remove.run, &deploy);
+            }
             return Err(Box::new(unknown(&deploy)));
         }
         if remove.mode != Mode::DryRun {

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use charly_ir::Digest;
 use charly_ir::frame::{self, Frame, MAGIC};
-use charly_ir::message::{Apply, Event, Kept, Manifest, Problem, StepDiff};
+use charly_ir::message::{Apply, Event, Kept, Manifest, Need, Problem, StepDiff};
 use serde::{Deserialize, Serialize};
 
 use super::hand::{Hand, Looked};
@@ -35,9 +35,11 @@ enum Call {
         apply: Box<Apply>,
     },
     Supply(Manifest),
+    Lacking,
     BeginBlob {
         digest: Digest,
         size: u64,
+        from: u64,
     },
     Begin {
         run: String,
@@ -68,6 +70,7 @@ enum Answer {
     Deploy(Option<DeployRecord>),
     Steps(BTreeSet<StepKey>),
     Looked(Looked),
+    Lacking(Need),
     Preview(Vec<StepDiff>),
     Worked(Work),
     Failed(Failure),
@@ -233,8 +236,15 @@ impl Party for RootHand {
         self.done(&Call::Supply(manifest.clone()))
     }
 
-    fn begin_blob(&mut self, digest: Digest, size: u64) -> Result<(), WorkError> {
-        self.done(&Call::BeginBlob { digest, size })
+    fn lacking(&mut self) -> Result<Need, WorkError> {
+        match self.call(&Call::Lacking, &mut |_| {})? {
+            Answer::Lacking(need) => Ok(need),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn begin_blob(&mut self, digest: Digest, size: u64, from: u64) -> Result<(), WorkError> {
+        self.done(&Call::BeginBlob { digest, size, from })
     }
 
     fn blob(&mut self, bytes: &[u8]) -> Result<(), WorkError> {
@@ -387,7 +397,8 @@ impl Keeper {
                 hand.supply(&manifest)?;
                 Answer::Done
             }
-            Call::BeginBlob { digest, size } => hand.begin_blob(digest, size).map(|()| Answer::Done)?,
+            Call::Lacking => Answer::Lacking(hand.lacking()?),
+            Call::BeginBlob { digest, size, from } => hand.begin_blob(digest, size, from).map(|()| Answer::Done)?,
             Call::Begin { run, deploy, what } => hand.begin(&run, &deploy, &what).map(|()| Answer::Done)?,
             Call::Record { deploy, record } => hand.record(&deploy, record).map(|()| Answer::Done)?,
             Call::Preview(steps) => Answer::Preview(hand.preview(&steps)?),

@@ -8,19 +8,14 @@ mod assess;
 mod converge;
 mod lower;
 mod release;
+mod spool;
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Write as _};
-use std::path::{Path, PathBuf};
-
-use charly_ir::Digest;
-use charly_ir::digest::Hasher;
 use charly_ir::message::{Event, Kept, Problem};
 
 pub(crate) use assess::{Assessment, Task, assess, deploy_name, detail, locate};
 pub(crate) use converge::converge;
 pub(crate) use release::{Release, ReleaseOptions, pending_problem, preview, release, release_folders};
+pub(crate) use spool::{Arrival, Spool};
 
 use crate::ledger::LedgerError;
 use crate::tree::TreeError;
@@ -74,112 +69,6 @@ impl WorkError {
 
 /// Where work reports to.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(Event);
-
-/// Bytes that the controller sent, small ones in memory, large ones in files that have no name.
-#[derive(Debug, Default)]
-pub(crate) struct Spool {
-    blobs: BTreeMap<Digest, Spooled>,
-}
-
-/// A blob on its way.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    digest: Digest,
-    left: u64,
-    hasher: Hasher,
-    sink: ArrivalSink,
-}
-
-#[derive(Debug)]
-enum ArrivalSink {
-    Memory(Vec<u8>),
-    File(File, PathBuf),
-}
-
-impl Arrival {
-    /// Takes the next bytes.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let too_many = || io::Error::new(io::ErrorKind::InvalidData, "a blob is larger than announced");
-        self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(too_many)?;
-        self.hasher.update(bytes);
-        match &mut self.sink {
-            ArrivalSink::Memory(all) => all.extend_from_slice(bytes),
-            ArrivalSink::File(file, _) => file.write_all(bytes)?,
-        }
-        Ok(())
-    }
-
-    /// Tells whether all bytes have come.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.left == 0
-    }
-}
-
-#[derive(Debug)]
-enum Spooled {
-    Memory(Vec<u8>),
-    File(PathBuf),
-}
-
-impl Spool {
-    /// What is larger goes to a file; what is not, to memory. A plan's small blobs are few enough to be held.
-    const SMALL: u64 = 64 << 10;
-
-    /// Tells whether a blob of this size goes to a file.
-    pub(crate) fn is_large(size: u64) -> bool {
-        size > Self::SMALL
-    }
-
-    /// Begins to take a blob. `folder` is where a large one goes.
-    pub(crate) fn begin(digest: Digest, size: u64, folder: Option<&Path>) -> io::Result<Arrival> {
-        let sink = match folder {
-            Some(folder) if Self::is_large(size) => {
-                let path = folder.join(digest.to_string());
-                ArrivalSink::File(File::create(&path)?, path)
-            }
-            _ => ArrivalSink::Memory(Vec::new()),
-        };
-        Ok(Arrival { digest, left: size, hasher: Hasher::new(), sink })
-    }
-
-    /// Takes a blob that has arrived whole.
-    pub(crate) fn finish(&mut self, arrival: Arrival) -> io::Result<()> {
-        if arrival.hasher.finish() != arrival.digest {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a blob arrived damaged"));
-        }
-        let spooled = match arrival.sink {
-            ArrivalSink::Memory(bytes) => Spooled::Memory(bytes),
-            ArrivalSink::File(_, path) => Spooled::File(path),
-        };
-        self.blobs.insert(arrival.digest, spooled);
-        Ok(())
-    }
-
-    /// Tells whether a blob is here.
-    pub(crate) fn has(&self, digest: &Digest) -> bool {
-        self.blobs.contains_key(digest)
-    }
-
-    /// Opens a blob.
-    pub(crate) fn open(&self, digest: &Digest) -> io::Result<Box<dyn Read + '_>> {
-        match self.blobs.get(digest) {
-            Some(Spooled::Memory(bytes)) => Ok(Box::new(bytes.as_slice())),
-            Some(Spooled::File(path)) => Ok(Box::new(File::open(path)?)),
-            None => Err(io::Error::new(io::ErrorKind::NotFound, format!("blob {} was never sent", digest.short()))),
-        }
-    }
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        for spooled in self.blobs.values() {
-            if let Spooled::File(path) = spooled {
-                // A spool left behind costs space alone, and the next run clears it.
-                let _ = std::fs::remove_file(path);
-            }
-        }
-    }
-}
 
 /// What a stretch of work came to.
 #[derive(Debug, Default)]

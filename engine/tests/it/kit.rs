@@ -11,7 +11,7 @@ use charly_engine::process::Cancel;
 use charly_engine::session::{self, Incoming, MakeProbe, Peer, Settings};
 use charly_ir::boot::BootMark;
 use charly_ir::facts::{Facts, Init, Os, User};
-use charly_ir::frame::Frame;
+use charly_ir::frame::{self, Frame};
 use charly_ir::message::{
     Apply, Diff, Done, Event, Layer, Mode, Origin, RebootPolicy, Remove, Reply, Request, Verdict,
 };
@@ -33,6 +33,10 @@ pub(crate) struct Controller {
     pub events: Vec<Event>,
     pub done: Option<Done>,
     pub needs: usize,
+    /// The blobs that were asked for, each with where it was to begin.
+    pub asked: Vec<(Digest, u64)>,
+    /// How many frames may pass before the controller goes, where it does.
+    pub goes_after: Option<usize>,
 }
 
 impl Venueish {
@@ -80,7 +84,7 @@ impl Venueish {
         all
     }
 
-    fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let user = User { name: "ann".into(), uid, gid, home: "/home/ann".into(), shell: "/bin/bash".into() };
         let os = Os { id: "debian".into(), version_id: Some("13".into()), ..Os::default() };
@@ -97,7 +101,16 @@ impl Venueish {
     }
 
     pub(crate) fn request(&self, request: Request, probe: Option<MakeProbe>) -> Controller {
-        let mut controller = Controller::default();
+        self.request_of(Controller::default(), request, probe)
+    }
+
+    /// Applies, and the controller goes after so many frames.
+    pub(crate) fn apply_and_go(&self, plan: &InstallPlan, frames: usize) -> Controller {
+        let controller = Controller { goes_after: Some(frames), ..Controller::default() };
+        self.request_of(controller, Request::Apply(Box::new(apply(plan))), None)
+    }
+
+    fn request_of(&self, mut controller: Controller, request: Request, probe: Option<MakeProbe>) -> Controller {
         if let Request::Apply(apply) = &request {
             controller.know(&apply.plan);
         }
@@ -146,6 +159,9 @@ impl Controller {
             let text = number.to_string();
             self.blobs.insert(Digest::of(text.as_bytes()), text.into_bytes());
         }
+        if plan.blobs().values().any(|size| *size > 1) {
+            self.blobs.extend((1..=3).map(large).map(|bytes| (Digest::of(&bytes), bytes)));
+        }
         assert!(plan.blobs().keys().all(|digest| self.blobs.contains_key(digest)), "a plan with unknown blobs");
     }
 
@@ -179,9 +195,11 @@ impl Peer for Controller {
                 self.needs += 1;
                 for digest in need.blobs {
                     let bytes = self.blobs[&digest].clone();
-                    let size = bytes.len() as u64;
-                    self.todo.push_back(Frame::Message(Request::Blob { digest, size }));
-                    self.todo.push_back(Frame::Chunk(bytes));
+                    let (size, from) = (bytes.len() as u64, need.have.get(&digest).copied().unwrap_or(0));
+                    self.asked.push((digest, from));
+                    self.todo.push_back(Frame::Message(Request::Blob { digest, size, from }));
+                    let rest = bytes[usize::try_from(from).unwrap()..].chunks(frame::MAX_CHUNK);
+                    self.todo.extend(rest.map(|chunk| Frame::Chunk(chunk.to_vec())));
                 }
             }
             Reply::Blob { .. } | Reply::Report(_) => {}
@@ -191,6 +209,9 @@ impl Peer for Controller {
     fn send_chunk(&mut self, _bytes: &[u8]) {}
 
     fn receive(&mut self) -> Option<Incoming> {
+        if let Some(left) = &mut self.goes_after {
+            *left = left.checked_sub(1)?;
+        }
         self.todo.pop_front()
     }
 }
@@ -256,6 +277,18 @@ pub(crate) fn file(path: &str, content: u8, mode: u32) -> Step {
     let text = content.to_string();
     let content = Content::Blob { digest: Digest::of(text.as_bytes()), size: text.len() as u64 };
     step(format!("copy:{path}"), path, Action::Op(Op::Copy(Placement { path: path.into(), mode, content })))
+}
+
+/// Content that an engine does not hold in memory, a different one for each digit.
+pub(crate) fn large(number: u8) -> Vec<u8> {
+    (0..200_000_u32).map(|at| at.to_le_bytes()[1] ^ number).collect()
+}
+
+/// Places a file whose content is [`large`].
+pub(crate) fn large_file(path: &str, number: u8) -> Step {
+    let bytes = large(number);
+    let content = Content::Blob { digest: Digest::of(&bytes), size: bytes.len() as u64 };
+    step(format!("copy:{path}"), path, Action::Op(Op::Copy(Placement { path: path.into(), mode: 0o644, content })))
 }
 
 pub(crate) fn text(path: &str, content: &str) -> Step {

@@ -4,6 +4,7 @@
 
 mod basics;
 mod crash;
+mod gone;
 mod kit;
 mod laws;
 mod old;

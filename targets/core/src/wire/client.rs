@@ -230,13 +230,13 @@ impl<'a> Client<'a> {
         }
         match reply {
             Reply::Diff(diff) => self.diff(&diff),
-            Reply::Need(Need { manifests, blobs }) => {
+            Reply::Need(Need { manifests, blobs, have }) => {
                 if self.answered == 0 {
                     for step in manifests {
                         self.outgoing.manifest(step);
                     }
                     for digest in blobs {
-                        self.outgoing.blob(digest);
+                        self.outgoing.blob(digest, have.get(&digest).copied().unwrap_or(0));
                     }
                 }
             }

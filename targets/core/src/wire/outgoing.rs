@@ -30,7 +30,8 @@ pub(super) struct Outgoing {
 enum Item {
     Message(Box<Request>),
     Manifest(u32),
-    Blob(Digest),
+    /// A blob, from some byte on.
+    Blob(Digest, u64),
 }
 
 impl Outgoing {
@@ -58,7 +59,7 @@ impl Outgoing {
         };
         self.message(request);
         for digest in follows {
-            self.blob(digest);
+            self.blob(digest, 0);
         }
     }
 
@@ -77,10 +78,10 @@ impl Outgoing {
         self.queue.push_back(Item::Manifest(step));
     }
 
-    /// Queues a blob.
-    pub(super) fn blob(&mut self, digest: Digest) {
-        self.total += self.sizes.get(&digest).copied().unwrap_or(0);
-        self.queue.push_back(Item::Blob(digest));
+    /// Queues a blob, of which so many bytes are there already.
+    pub(super) fn blob(&mut self, digest: Digest, from: u64) {
+        self.total += self.sizes.get(&digest).copied().unwrap_or(0).saturating_sub(from);
+        self.queue.push_back(Item::Blob(digest, from));
     }
 
     /// Forgets what was not begun.
@@ -113,11 +114,14 @@ impl Outgoing {
                 }
                 Err(problem) => Request::Missing { problem },
             },
-            Item::Blob(digest) => match supply.blob(digest) {
-                Ok(blob) => {
+            Item::Blob(digest, have) => match supply.blob(digest) {
+                Ok(mut blob) => {
                     let size = blob.size();
-                    self.blob = (size > 0).then_some((blob, size));
-                    Request::Blob { digest, size }
+                    // A beginning longer than the whole is none of it.
+                    let from = if have <= size { have } else { 0 };
+                    io::copy(&mut (&mut blob).take(from), &mut io::sink()).map_err(ClientError::Blob)?;
+                    self.blob = (size > from).then_some((blob, size - from));
+                    Request::Blob { digest, size, from }
                 }
                 Err(problem) => Request::Missing { problem },
             },

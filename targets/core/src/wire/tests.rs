@@ -166,16 +166,43 @@ fn needs_are_met() {
     let mut watcher = Watcher::default();
     let mut client = Client::new(order(apply(Mode::DryRun)), &mut watcher, Interrupts::default());
     let digest = Digest::of(b"x");
-    let need = Reply::Need(Need { manifests: vec![7, 8], blobs: vec![digest] });
+    let need = Reply::Need(Need { manifests: vec![7, 8], blobs: vec![digest], ..Need::default() });
     client.receive(&script(&hello(), &[need])).unwrap();
     let said = said(&mut client);
     let manifest = Request::Manifest(Manifest { step: 7, members: vec![] });
     let missing = Request::Missing { problem: Problem::new("gone") };
-    let blob = Request::Blob { digest, size: 100_000 };
+    let blob = Request::Blob { digest, size: 100_000, from: 0 };
     assert_eq!(said[1..4], [Frame::Message(manifest), Frame::Message(missing), Frame::Message(blob)]);
     let sizes: Vec<_> =
         said[4..].iter().map(|frame| if let Frame::Chunk(bytes) = frame { bytes.len() } else { 0 }).collect();
     assert_eq!(sizes, [65_536, 34_464]);
+}
+
+#[test]
+fn a_blob_is_gone_on_with() {
+    #[derive(Debug)]
+    struct Counted;
+    impl Supply for Counted {
+        fn manifest(&mut self, _: u32) -> Result<Manifest, Problem> {
+            Err(Problem::new("none"))
+        }
+
+        fn blob(&mut self, _: Digest) -> Result<Blob, Problem> {
+            Ok(Blob::new(10, Cursor::new(b"0123456789")))
+        }
+    }
+    let digest = Digest::of(b"0123456789");
+    // What an engine says it has may be anything.
+    for (have, from, rest) in [(4, 4, Some(&b"456789"[..])), (10, 10, None), (11, 0, Some(&b"0123456789"[..]))] {
+        let mut watcher = Watcher::default();
+        let begin = |_: &Hello| Ok(Order { request: apply(Mode::DryRun), supply: Box::new(Counted), sink: None });
+        let mut client = Client::new(begin, &mut watcher, Interrupts::default());
+        let need = Need { blobs: vec![digest], have: [(digest, have)].into(), ..Need::default() };
+        client.receive(&script(&hello(), &[Reply::Need(need)])).unwrap();
+        let blob = Frame::Message(Request::Blob { digest, size: 10, from });
+        let chunk = rest.map(|bytes| Frame::Chunk(bytes.to_vec()));
+        assert_eq!(said(&mut client)[1..], std::iter::once(blob).chain(chunk).collect::<Vec<_>>(), "{have}");
+    }
 }
 
 #[test]
@@ -201,7 +228,7 @@ fn the_watcher_decides() {
 fn interrupts_cancel_then_kill_then_give_up() {
     let (mut watcher, interrupts) = (Watcher::default(), Interrupts::default());
     let mut client = Client::new(order(apply(Mode::Ask)), &mut watcher, interrupts.clone());
-    let need = Reply::Need(Need { manifests: vec![7], blobs: vec![] });
+    let need = Reply::Need(Need { manifests: vec![7], ..Need::default() });
     client.receive(&script(&hello(), &[need])).unwrap();
     interrupts.raise();
     client.attend().unwrap();
@@ -309,7 +336,7 @@ fn a_blob_that_shrank_ends_the_conversation() {
     let mut watcher = Watcher::default();
     let begin = |_: &Hello| Ok(Order { request: apply(Mode::DryRun), supply: Box::new(Shrunk), sink: None });
     let mut client = Client::new(begin, &mut watcher, Interrupts::default());
-    let need = Reply::Need(Need { manifests: vec![], blobs: vec![Digest::of(b"")] });
+    let need = Reply::Need(Need { blobs: vec![Digest::of(b"")], ..Need::default() });
     client.receive(&script(&hello(), &[need])).unwrap();
     assert!(matches!(client.transmit(&mut Vec::new()), Err(ClientError::Blob(_))));
 }

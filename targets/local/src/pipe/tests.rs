@@ -97,7 +97,7 @@ fn done() -> Vec<u8> {
 fn both_sides_may_write_without_reading() {
     // The engine writes a megabyte of events before it reads the first byte of twenty megabytes.
     let warning = Reply::Event(Event::Warning { text: "w".repeat(1000) });
-    let mut replies = vec![Reply::Need(Need { manifests: vec![], blobs: vec![Digest::of(b"")] })];
+    let mut replies = vec![Reply::Need(Need { blobs: vec![Digest::of(b"")], ..Need::default() })];
     replies.extend(std::iter::repeat_n(warning, 1000));
     let script = format!("cat $1; head -c {BLOB} | wc -c >&2; cat $2");
     let answer = converse(&script, &[&greeting(&replies), &done()], &Interrupts::default()).unwrap();
