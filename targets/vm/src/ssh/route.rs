@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::address::Address;
+use super::address::{Address, AddressError};
 use super::config::{Agent, Asked, ConfigFile, HostConfig, Scope, Surroundings, resolve};
 use super::error::ConnectError;
 use super::settings::Settings;
@@ -103,11 +103,9 @@ pub fn way(address: &Address, settings: &Settings) -> Result<Way, ConnectError> 
     let mut way = Way { hops: Vec::new(), notes: Vec::new() };
     let wishes = &settings.wishes;
     let target = Address { port: wishes.port.or(address.port), ..address.clone() };
-    let jumps = match wishes.jump.as_deref() {
-        Some("none") => Some(Vec::new()),
-        Some(list) => Some(list.split(',').map(|jump| read_jump(jump.trim())).collect::<Result<_, _>>()?),
-        None => None,
-    };
+    let unnamed =
+        |error: AddressError| ConnectError::Route { what: error.to_string(), hint: Some(error.hint().to_owned()) };
+    let jumps = wishes.jump.as_deref().map(Address::way).transpose().map_err(unnamed)?;
     visit(&target, jumps, 1, &files, settings, &mut way)?;
     if let Some(hop) = way.hops.last_mut() {
         if let Some(file) = &wishes.identity {
@@ -191,13 +189,6 @@ fn hop(config: HostConfig, settings: &Settings) -> Hop {
         known_hosts,
         known_hosts_required: false,
     }
-}
-
-fn read_jump(text: &str) -> Result<Address, ConnectError> {
-    text.parse().map_err(|error: super::AddressError| ConnectError::Route {
-        what: error.to_string(),
-        hint: Some(error.hint().to_owned()),
-    })
 }
 
 /// Reads the files that an `Include` names.

@@ -1,0 +1,232 @@
+//! A base made from a distribution's packages, from the mirror this machine itself uses.
+//!
+//! Its disk boots as a BIOS boots one: a boot sector, GRUB's core behind it, and one partition.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use charly_ir::Digest;
+use rustix::process::geteuid;
+
+use super::base::{self, Base};
+use super::spec::{Bootstrap, DiskFormat};
+use super::{MachineError, tool};
+
+/// What a machine needs to boot, to be reached and to take candies.
+const PACKAGES: &[&str] = &[
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "dbus-user-session",
+    "libpam-systemd",
+    "openssh-server",
+    "sudo",
+    "iproute2",
+    "procps",
+    "ca-certificates",
+    "e2fsprogs",
+    "cloud-init",
+    "cloud-guest-utils",
+    "netplan.io",
+    "initramfs-tools",
+    "grub-pc-bin",
+    "grub-common",
+];
+
+/// Runs in the new root: GRUB's core, which finds everything else on the first partition, and no identity.
+const SETTLE: &str = r#"set -eu
+chroot "$1" grub-mkimage -O i386-pc -p '(hd0,msdos1)/boot/grub' -o /boot/grub/core.img \
+  biosdisk part_msdos ext2 normal configfile linux serial terminal echo test
+rm -f "$1"/etc/ssh/ssh_host_* "$1/etc/hostname" "$1/etc/resolv.conf"
+: >"$1/etc/machine-id""#;
+
+/// Turns the tree of `root.tar` into the file system of a disk: SIZE in KiB. Runs where root is root, or seems to be.
+const LAY: &str = r#"set -eu
+PATH=$PATH:/usr/sbin:/sbin
+rm -rf tree disk.raw && mkdir tree
+tar -C tree --exclude='./dev/*' -xf root.tar
+cp tree/boot/grub/core.img tree/usr/lib/grub/i386-pc/boot.img .
+truncate -s "$(( $0 + 1024 ))K" disk.raw
+mkfs.ext4 -q -F -L root -E offset=1048576 -d tree disk.raw "${0}k"
+rm -rf tree"#;
+
+/// The size of the file system in KiB; it grows with the machine's disk as that boots.
+const SIZE: u64 = (3 << 20) - 1024;
+
+/// A sector's bytes, and the partition's first sector.
+const SECTOR: u64 = 512;
+const FIRST: u32 = 2048;
+
+/// Returns a distribution's base, making it where its recipe was never followed.
+pub fn made(folder: &Path, work: &Path, recipe: &Bootstrap) -> Result<Base, MachineError> {
+    if cfg!(not(target_arch = "x86_64")) {
+        let hint = "use a cloud image: `--from URL`";
+        return Err(MachineError::invalid("disks are bootstrapped on x86-64 alone", hint));
+    }
+    let recipe_text = format!("{recipe:?} {PACKAGES:?} {SETTLE} {LAY} {SIZE} {}", menu(recipe));
+    let known = folder.join(format!("{}-{}", recipe.suite, Digest::of(recipe_text.as_bytes()).short()));
+    if let Ok(path) = known.canonicalize() {
+        return Ok(Base { path, format: DiskFormat::Qcow2 });
+    }
+    fs::create_dir_all(work).map_err(MachineError::file("made", work))?;
+    let temporary = tempfile::Builder::new().prefix("bootstrap-").tempdir_in(work);
+    let temporary = temporary.map_err(MachineError::file("made", work))?;
+    let at = temporary.path();
+    let disk = disk(at, recipe)?;
+    let digest = File::open(&disk).and_then(Digest::of_reader).map_err(MachineError::file("read", &disk))?.0;
+    let base = base::keep(folder, &disk, digest)?;
+    let name = base.path.file_name().unwrap_or_default();
+    match symlink(name, &known) {
+        // Somebody else followed the recipe meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(base),
+        done => done.map(|()| base).map_err(MachineError::file("written", &known)),
+    }
+}
+
+fn disk(at: &Path, recipe: &Bootstrap) -> Result<std::path::PathBuf, MachineError> {
+    let grub = at.join("grub.cfg");
+    fs::write(&grub, menu(recipe)).map_err(MachineError::file("written", &grub))?;
+    let kernel = if recipe.distro == "ubuntu" { "linux-image-virtual" } else { "linux-image-cloud-amd64" };
+    let packages = PACKAGES.iter().copied().chain([kernel]).chain(recipe.packages.iter().map(String::as_str));
+    let mut mmdebstrap = tool::command("mmdebstrap");
+    // Names below this folder, so that no path needs to be quoted for whoever reads a hook.
+    mmdebstrap.current_dir(at).args(["--quiet", "--format=tar", "--variant=minbase"]);
+    if let Some(proxy) = proxy() {
+        mmdebstrap.arg(format!("--aptopt=Acquire::http::Proxy \"{proxy}\""));
+    }
+    mmdebstrap
+        .arg(format!("--include={}", packages.collect::<Vec<_>>().join(",")))
+        .arg("--customize-hook=mkdir -p \"$1/boot/grub\"")
+        .arg("--customize-hook=upload grub.cfg /boot/grub/grub.cfg")
+        .arg(format!("--customize-hook={SETTLE}"))
+        .args([recipe.suite.as_str(), "root.tar"])
+        .args(mirrors(&recipe.distro, &recipe.suite, &sources()));
+    tool::finish(&mut mmdebstrap)?;
+    // Whoever is not root seems to be: files get the owners that they have in the guest.
+    let words: &[&str] =
+        if geteuid().is_root() { &[] } else { &["unshare", "--user", "--map-root-user", "--map-auto"] };
+    let words: Vec<_> = words.iter().copied().chain(["sh", "-c", LAY]).collect();
+    tool::finish(tool::command(words[0]).args(&words[1..]).arg(SIZE.to_string()).current_dir(at))?;
+    let raw = at.join("disk.raw");
+    let boot = |name: &str| fs::read(at.join(name)).map_err(MachineError::file("read", &at.join(name)));
+    make_bootable(&raw, &boot("boot.img")?, &boot("core.img")?).map_err(MachineError::file("written", &raw))?;
+    let qcow2 = at.join("disk.qcow2");
+    tool::run(
+        "qemu-img",
+        [
+            "convert".as_ref(),
+            "-f".as_ref(),
+            "raw".as_ref(),
+            "-O".as_ref(),
+            "qcow2".as_ref(),
+            raw.as_os_str(),
+            qcow2.as_os_str(),
+        ],
+    )?;
+    Ok(qcow2)
+}
+
+/// Returns GRUB's menu. The kernel is that of the links which its packages keep up to date.
+fn menu(recipe: &Bootstrap) -> String {
+    let folder = if recipe.distro == "ubuntu" { "/boot" } else { "" };
+    let more: String = recipe.kernel_args.iter().map(|argument| format!(" {argument}")).collect();
+    format!(
+        "set timeout=0\nserial --unit=0 --speed=115200\nterminal_input serial console\nterminal_output serial console\n\
+         menuentry Linux {{\n  linux {folder}/vmlinuz root=LABEL=root ro console=tty0 console=ttyS0,115200{more}\n  \
+         initrd {folder}/initrd.img\n}}\n"
+    )
+}
+
+/// Writes the boot sector, GRUB's core behind it, and the table with one partition.
+fn make_bootable(disk: &Path, boot: &[u8], core: &[u8]) -> io::Result<()> {
+    let room = (u64::from(FIRST) - 1) * SECTOR;
+    if boot.len() as u64 != SECTOR || core.len() as u64 > room {
+        return Err(io::Error::other("GRUB's images have sizes of which none is expected"));
+    }
+    let mut file = OpenOptions::new().write(true).open(disk)?;
+    let sectors = file.metadata()?.len() / SECTOR;
+    let length = u32::try_from(sectors).map_err(io::Error::other)? - FIRST;
+    let mut first = [0; 512];
+    first[..440].copy_from_slice(&boot[..440]);
+    // Active, Linux; where it begins and ends in cylinders is past what their numbers can say.
+    first[446..454].copy_from_slice(&[0x80, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff]);
+    first[454..458].copy_from_slice(&FIRST.to_le_bytes());
+    first[458..462].copy_from_slice(&length.to_le_bytes());
+    first[510..].copy_from_slice(&[0x55, 0xaa]);
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&first)?;
+    file.write_all(core)?;
+    file.sync_all()
+}
+
+/// Returns what this machine's apt reads its packages from.
+fn sources() -> String {
+    let folder = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten();
+    let files = folder.filter_map(|entry| Some(entry.ok()?.path())).chain(["/etc/apt/sources.list".into()]);
+    files.filter_map(|path| fs::read_to_string(path).ok()).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the sources of a suite: this machine's own mirror, and what it takes updates from, where it takes any.
+fn mirrors(distro: &str, suite: &str, sources: &str) -> Vec<String> {
+    let components = if distro == "ubuntu" { "main universe" } else { "main" };
+    let words = || sources.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(str::split_whitespace);
+    let is_address = |word: &&str| word.starts_with("http://") || word.starts_with("https://");
+    let named = |end: &str| words().filter(is_address).find(|word| word.trim_end_matches('/').ends_with(end));
+    let default = if distro == "ubuntu" { "http://archive.ubuntu.com/ubuntu" } else { "http://deb.debian.org/debian" };
+    let mirror = named(&format!("/{distro}")).unwrap_or(default);
+    let mut lines = vec![format!("deb {mirror} {suite} {components}")];
+    if words().any(|word| word.ends_with("-updates")) {
+        lines.push(format!("deb {mirror} {suite}-updates {components}"));
+    }
+    if let Some(security) = named("/debian-security").filter(|_| distro == "debian") {
+        lines.push(format!("deb {security} {suite}-security {components}"));
+    }
+    lines
+}
+
+/// Returns the proxy that this machine's apt goes through.
+fn proxy() -> Option<String> {
+    let text = tool::run("apt-config", ["dump", "Acquire::http::Proxy"]).ok()?;
+    let text = String::from_utf8(text).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Acquire::http::Proxy \""))?;
+    let proxy = line.strip_suffix("\";")?;
+    (!proxy.is_empty() && !proxy.contains(['"', '\\'])).then(|| proxy.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_is_the_machines_own() {
+        let sources = "# deb http://no/debian x\ndeb http://m/debian bookworm main\nURIs: http://s/debian-security/\nSuites: bookworm bookworm-updates";
+        assert_eq!(
+            mirrors("debian", "trixie", sources),
+            [
+                "deb http://m/debian trixie main",
+                "deb http://m/debian trixie-updates main",
+                "deb http://s/debian-security/ trixie-security main"
+            ]
+        );
+        assert_eq!(mirrors("debian", "trixie", ""), ["deb http://deb.debian.org/debian trixie main"]);
+        assert_eq!(
+            mirrors("ubuntu", "noble", "deb http://m/debian x main"),
+            ["deb http://archive.ubuntu.com/ubuntu noble main universe"]
+        );
+    }
+
+    #[test]
+    fn a_disk_gets_its_boot_sector() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        File::create(&disk).unwrap().set_len(4 << 20).unwrap();
+        make_bootable(&disk, &[1; 512], &[2; 1000]).unwrap();
+        let bytes = fs::read(&disk).unwrap();
+        assert_eq!((&bytes[..440], &bytes[512..1512]), (&[1; 440][..], &[2; 1000][..]));
+        assert_eq!(&bytes[446..462], [0x80, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff, 0, 8, 0, 0, 0, 24, 0, 0]);
+        assert_eq!(&bytes[510..512], [0x55, 0xaa]);
+        assert!(make_bootable(&disk, &[1; 512], &vec![2; 2 << 20]).is_err());
+    }
+}

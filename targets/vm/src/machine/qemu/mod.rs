@@ -1,0 +1,3 @@
+//! QEMU, by its command line and its control socket.
+pub mod line;
+pub mod qmp;
