@@ -16,6 +16,7 @@ pub mod facts;
 pub mod ledger;
 pub mod packages;
 pub mod process;
+pub mod reboot;
 pub mod session;
 pub mod tree;
 

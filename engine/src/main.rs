@@ -44,7 +44,9 @@ fn front(home: Option<String>, link: Link) -> Result<(), String> {
     if let Some(home) = home {
         facts.user.home = home;
     }
-    let settings = Settings { root: "/".into(), facts, cancel: Cancel::default() };
+    // A controller on this very machine would go down with it, and could not go on.
+    let reboot = if link == Link::NETWORK { charly_engine::reboot::way() } else { None };
+    let settings = Settings { root: "/".into(), facts, reboot, cancel: Cancel::default() };
     let hello = session::hello(&settings);
     let (reader, writer) = (raw(io::stdin())?, raw(io::stdout())?);
     let peer = PipePeer::start(reader, writer, link, &hello, settings.cancel.clone());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::time::Duration;
 
 use charly_ir::message::Problem;
 
@@ -18,6 +19,7 @@ const CAP: usize = 4 << 20;
 pub(crate) struct Tool {
     argv: Vec<OsString>,
     env: BTreeMap<OsString, OsString>,
+    limit: Duration,
 }
 
 /// What a program wrote and how it ended.
@@ -37,7 +39,7 @@ impl Tool {
     /// Names the program.
     pub(crate) fn new(program: &str) -> Self {
         let env = [("PATH", STANDARD_PATH), ("LC_ALL", "C.UTF-8")].map(|(key, value)| (key.into(), value.into()));
-        Self { argv: vec![program.into()], env: env.into() }
+        Self { argv: vec![program.into()], env: env.into(), limit: Duration::from_secs(120) }
     }
 
     /// Adds an argument.
@@ -55,6 +57,12 @@ impl Tool {
     /// Sets a variable.
     pub(crate) fn env(mut self, key: &str, value: String) -> Self {
         self.env.insert(key.into(), value.into());
+        self
+    }
+
+    /// Bounds its run.
+    pub(crate) fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
         self
     }
 
@@ -76,7 +84,7 @@ impl Tool {
             cwd: "/".into(),
             user: None,
             stdin: Vec::new(),
-            limit: Some(std::time::Duration::from_secs(120)),
+            limit: Some(self.limit),
             script: None,
         };
         let captured = process::run_captured(&program, &Cancel::default(), CAP).map_err(|error| {

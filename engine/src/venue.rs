@@ -19,6 +19,8 @@ pub(crate) struct Venue {
     pub side: Side,
     /// Who owns what is placed: user and group.
     pub owner: (u32, u32),
+    /// The program, with its arguments, that asks it to reboot.
+    pub reboot: Option<Vec<String>>,
     /// Whether to stop.
     pub cancel: Cancel,
     /// Its package managers.

@@ -41,6 +41,7 @@ impl Book {
             Record::Done { key, resources } => {
                 if let Some(step) = self.steps.get_mut(&key) {
                     step.done = true;
+                    step.owed = None;
                 }
                 for resource in resources {
                     if let Some(entry) = self.entries.get_mut(&resource) {

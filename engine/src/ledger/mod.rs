@@ -19,5 +19,7 @@ pub use journal::JournalError;
 pub use lock::{Holder, Lock, LockError};
 pub(crate) use name::is_unit_name;
 pub use name::{DeployId, Resource, StepName};
-pub use record::{Before, BlockState, CandyRecord, DeployRecord, Entry, Record, State, StepKey, StepRecord, UnitState};
+pub use record::{
+    Before, BlockState, CandyRecord, DeployRecord, Entry, Owed, Record, State, StepKey, StepRecord, UnitState,
+};
 pub use store::{FORMAT, Interrupted, Ledger, LedgerError, Probe};

@@ -1,6 +1,7 @@
 //! What ledgers hold, and the records by which it changes.
 
 use charly_ir::Digest;
+use charly_ir::boot::BootMark;
 use charly_ir::message::{Claim, DeployState, Layer};
 use serde::{Deserialize, Serialize};
 
@@ -167,6 +168,18 @@ pub struct StepRecord {
     /// A body to run before the step is undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_removal: Option<Box<charly_ir::plan::Command>>,
+    /// Of a reboot that is not done: the boot that it is to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owed: Option<Owed>,
+}
+
+/// A reboot that is owed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// The boot under way when it came to be owed. Another boot under way means that there was one.
+    pub boot: BootMark,
+    /// Whether all steps before it were carried out, so that a boot since then is the one that was asked for.
+    pub reached: bool,
 }
 
 /// One line of a journal.

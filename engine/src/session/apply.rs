@@ -10,7 +10,7 @@ use charly_ir::message::{
 use charly_ir::plan::{Action, FORMAT, Gate, InstallPlan};
 
 use super::hand::Looked;
-use super::hands::Hands;
+use super::hands::{Hands, Party};
 use super::{Session, now_s, untouched};
 use crate::ledger::{CandyRecord, DeployId, DeployRecord, StepKey};
 use crate::venue::Side;
@@ -38,6 +38,7 @@ impl Session<'_> {
         .map_err(stop)?;
         let old = hands.deploy(&deploy).map_err(stop)?;
         let mut looked = hands.look(&deploy, apply).map_err(stop)?;
+        looked.settle_reboots();
         judge_steps(apply, &looked)?;
         let stale = stale(&mut hands, &deploy, &apply.plan, old.as_ref()).map_err(stop)?;
         let gates = looked.gates();
@@ -55,7 +56,7 @@ impl Session<'_> {
             return Ok(Done { unchanged, ..Done::verdict(Verdict::Ok) });
         }
         let mut tally = Tally::default();
-        let result = self.carry_out(&mut hands, &deploy, apply, &looked, &stale, old.as_ref(), &mut tally);
+        let result = self.carry_out(&mut hands, &deploy, apply, &mut looked, &stale, old.as_ref(), &mut tally);
         let verdict = match result {
             // What the ledger holds is not known: leave its journal for the next run to read.
             Err(error @ WorkError::Ledger(_)) => return Ok(ended(Verdict::Failed(error.problem()), tally, unchanged)),
@@ -69,6 +70,8 @@ impl Session<'_> {
         };
         Ok(match hands.close() {
             Ok(()) => ended(verdict, tally, unchanged),
+            // A machine that goes down may end root's engine before this one; what it was to write down is in its journal.
+            Err(_) if matches!(verdict, Verdict::Rebooting { .. }) => ended(verdict, tally, unchanged),
             Err(error) => ended(Verdict::Failed(error.problem()), tally, unchanged),
         })
     }
@@ -169,7 +172,7 @@ impl Session<'_> {
         hands: &mut Hands,
         deploy: &DeployId,
         apply: &Apply,
-        looked: &Looked,
+        looked: &mut Looked,
         stale: &[(Side, Release)],
         old: Option<&DeployRecord>,
         tally: &mut Tally,
@@ -184,11 +187,22 @@ impl Session<'_> {
         })?;
         let count = looked.due.len() + stale.len();
         self.event(Event::RunStarted { steps: u32::try_from(count).unwrap_or(u32::MAX) });
-        for (side, indices, reboot) in runs(&apply.plan, &looked.due) {
-            if let Some(verdict) = reboot.and_then(|candy| self.reboots(apply, candy, tally)) {
-                return Ok(Some(verdict));
-            }
+        let reboots = looked.settle_reboots();
+        if !reboots.is_empty() {
+            hands.each(|party| party.owe(&reboots, false))?;
+        }
+        let mut warned = false;
+        for (side, indices) in runs(&apply.plan, &looked.due) {
             let Some(party) = hands.of(side) else { continue };
+            if !indices.is_disjoint(&reboots) {
+                if let Some(verdict) = self.reboot(party, apply, &indices)? {
+                    return Ok(Some(verdict));
+                }
+                if !std::mem::replace(&mut warned, true) {
+                    let text = left_to_the_user(&apply.plan, &reboots);
+                    self.event(Event::Warning { text });
+                }
+            }
             let peer = &mut self.peer;
             let mut sink = |event| peer.send(Reply::Event(event));
             if let Err((index, error)) = party.converge(apply, &indices, &mut sink, tally) {
@@ -207,18 +221,30 @@ impl Session<'_> {
         Ok(None)
     }
 
-    /// A step that only reboots ends the run, unless nothing before it changed anything or this venue goes on without.
-    fn reboots(&mut self, apply: &Apply, candy: &str, tally: &Tally) -> Option<Verdict> {
-        if tally.changed == 0 {
-            return None;
+    /// Reboots the venue or ends the run, unless it is to go on without. Several reboots with nothing to be done between them
+    /// are one.
+    fn reboot(
+        &mut self,
+        party: &mut dyn Party,
+        apply: &Apply,
+        reboots: &BTreeSet<u32>,
+    ) -> Result<Option<Verdict>, WorkError> {
+        if self.settings.cancel.is_requested() {
+            return Err(WorkError::Cancelled);
         }
         match apply.reboot {
-            RebootPolicy::Skip => {
-                let text = format!("`{candy}` asks for a reboot, which is left to you");
-                self.event(Event::Warning { text });
-                None
+            RebootPolicy::Stop => {
+                party.owe(reboots, true)?;
+                Ok(Some(Verdict::RebootDue))
             }
-            RebootPolicy::Perform | RebootPolicy::Stop => Some(Verdict::RebootDue),
+            RebootPolicy::Perform if self.settings.reboot.is_some() => {
+                party.owe(reboots, true)?;
+                let boot = self.settings.facts.boot.clone();
+                self.event(Event::Rebooting { boot: boot.clone() });
+                party.reboot()?;
+                Ok(Some(Verdict::Rebooting { boot }))
+            }
+            RebootPolicy::Perform | RebootPolicy::Skip => Ok(None),
         }
     }
 
@@ -330,23 +356,29 @@ pub(super) fn by_side(releases: &[(Side, Release)]) -> Vec<(Side, Vec<Release>)>
     runs
 }
 
-/// Cuts the due steps into runs of one side each; a reboot is a run of its own, with the candy that asks for it.
-fn runs<'a>(plan: &'a InstallPlan, due: &BTreeSet<u32>) -> Vec<(Side, BTreeSet<u32>, Option<&'a str>)> {
-    let mut runs: Vec<(Side, BTreeSet<u32>, Option<&str>)> = Vec::new();
-    for (index, (candy, step)) in (0_u32..).zip(plan.steps()) {
+/// Cuts the due steps into runs of one side each; reboots are runs of their own.
+fn runs(plan: &InstallPlan, due: &BTreeSet<u32>) -> Vec<(Side, BTreeSet<u32>)> {
+    let mut runs: Vec<(Side, bool, BTreeSet<u32>)> = Vec::new();
+    for (index, (_, step)) in (0_u32..).zip(plan.steps()) {
         if !due.contains(&index) {
             continue;
         }
-        let side = locate(&step.scope);
-        let reboot = (step.action == Action::Reboot).then_some(candy.name.as_str());
+        let (side, reboot) = (locate(&step.scope), step.action == Action::Reboot);
         match runs.last_mut() {
-            Some((last, run, None)) if *last == side && reboot.is_none() => {
-                run.insert(index);
-            }
-            _ => runs.push((side, BTreeSet::from([index]), reboot)),
+            Some((last, reboots, run)) if (*last, *reboots) == (side, reboot) => drop(run.insert(index)),
+            _ => runs.push((side, reboot, BTreeSet::from([index]))),
         }
     }
-    runs
+    runs.into_iter().map(|(side, _, run)| (side, run)).collect()
+}
+
+/// Says which candies ask for a reboot that is not made.
+fn left_to_the_user(plan: &InstallPlan, reboots: &BTreeSet<u32>) -> String {
+    let steps = (0_u32..).zip(plan.steps()).filter(|(index, _)| reboots.contains(index));
+    let mut names: Vec<_> = steps.map(|(_, (candy, _))| format!("`{}`", candy.name)).collect();
+    names.dedup();
+    let ask = if names.len() == 1 { "asks" } else { "ask" };
+    format!("{} {ask} for a reboot, which is left to you", names.join(" and "))
 }
 
 fn record_of(apply: &Apply, state: DeployState) -> DeployRecord {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use charly_ir::Digest;
-use charly_ir::message::{Apply, Claim, Event, Manifest, Need, StepDiff};
+use charly_ir::message::{Apply, Change, Claim, Event, Manifest, Need, StepDiff};
 use charly_ir::plan::Gate;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use crate::ledger::{
 };
 use crate::tree;
 use crate::venue::Venue;
-use crate::worker::{self, Arrival, Assessment, Release, ReleaseOptions, Spool, Tally, WorkError};
+use crate::worker::{self, Arrival, Assessment, Reboot, Release, ReleaseOptions, Spool, Tally, WorkError};
 
 /// What a look at a plan showed on one side.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub(crate) struct Looked {
     pub diffs: Vec<StepDiff>,
     /// Numbers of the steps that have something to be done.
     pub due: BTreeSet<u32>,
+    /// Reboots that are not done.
+    pub reboots: BTreeMap<u32, Reboot>,
     /// Numbers of due steps that cannot be undone.
     pub not_undoable: Vec<u32>,
     /// What must be sent.
@@ -145,6 +147,7 @@ impl Party for Hand {
         Ok(Looked {
             diffs: tasks.iter().map(worker::Task::diff).collect(),
             due: due.clone().map(|task| task.index).collect(),
+            reboots: tasks.iter().filter_map(|task| Some((task.index, task.reboot?))).collect(),
             not_undoable: due.filter(|task| task.is_not_undoable()).map(|task| task.index).collect(),
             need,
             warnings: self.assessment.warnings.clone(),
@@ -227,6 +230,17 @@ impl Party for Hand {
         worker::converge(venue, ledger, apply, &tasks, spool, sink, tally)
     }
 
+    fn owe(&mut self, reboots: &BTreeSet<u32>, reached: bool) -> Result<(), WorkError> {
+        let Self { venue, ledger, assessment, .. } = self;
+        let tasks: Vec<_> = assessment.tasks.iter().filter(|task| reboots.contains(&task.index)).collect();
+        let Keeping::Writing(ledger) = ledger else { return Ok(()) };
+        worker::owe(venue, ledger, &tasks, reached)
+    }
+
+    fn reboot(&mut self) -> Result<(), WorkError> {
+        crate::reboot::ask(self.venue.reboot.as_deref().unwrap_or_default())
+    }
+
     fn steps_of(&mut self, deploy: &DeployId) -> Result<BTreeSet<StepKey>, WorkError> {
         let book = self.book();
         let known = book.steps.keys().filter(|key| key.deploy == *deploy).cloned();
@@ -266,7 +280,22 @@ impl Looked {
     /// Returns the gates that what is due needs.
     pub(crate) fn gates(&self) -> BTreeSet<Gate> {
         let due = self.diffs.iter().filter(|diff| self.due.contains(&diff.index));
-        due.filter(|diff| diff.change != charly_ir::message::Change::Keep).filter_map(|diff| diff.gate).collect()
+        due.filter(|diff| diff.change != Change::Keep).filter_map(|diff| diff.gate).collect()
+    }
+
+    /// Returns the reboots that are needed, and shows no others: those that are owed, and those before which something
+    /// changes now.
+    pub(crate) fn settle_reboots(&mut self) -> BTreeSet<u32> {
+        let (mut needed, mut changes) = (BTreeSet::new(), false);
+        for diff in &mut self.diffs {
+            match self.reboots.get(&diff.index) {
+                Some(Reboot::Passed) => changes = false,
+                Some(Reboot::IfChanged) if !changes => diff.change = Change::Keep,
+                Some(Reboot::IfChanged | Reboot::Owed) => drop(needed.insert(diff.index)),
+                None => changes |= matches!(diff.change, Change::Add | Change::Change),
+            }
+        }
+        needed
     }
 
     /// Takes what another side found, too.
@@ -274,6 +303,7 @@ impl Looked {
         self.diffs.extend(other.diffs);
         self.diffs.sort_by_key(|diff| diff.index);
         self.due.extend(other.due);
+        self.reboots.extend(other.reboots);
         self.not_undoable.extend(other.not_undoable);
         merge_needs(&mut self.need, other.need);
         self.warnings.extend(other.warnings);

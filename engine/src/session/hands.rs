@@ -31,6 +31,10 @@ pub(crate) trait Party {
         sink: &mut dyn FnMut(Event),
         tally: &mut Tally,
     ) -> Result<(), (u32, WorkError)>;
+    /// Writes down that reboots are owed, for changes that are about to be made or, where `reached`, were made.
+    fn owe(&mut self, reboots: &BTreeSet<u32>, reached: bool) -> Result<(), WorkError>;
+    /// Asks the venue to reboot.
+    fn reboot(&mut self) -> Result<(), WorkError>;
     fn release(
         &mut self,
         steps: &[Release],

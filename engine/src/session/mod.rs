@@ -43,6 +43,8 @@ pub struct Settings {
     pub root: PathBuf,
     /// The venue and the deploying user.
     pub facts: Facts,
+    /// The program, with its arguments, that asks the venue to reboot; absent where it cannot.
+    pub reboot: Option<Vec<String>>,
     /// Whether to stop.
     pub cancel: Cancel,
 }
@@ -168,6 +170,7 @@ fn venue(settings: &Settings, side: Side) -> Result<Venue, WorkError> {
         facts: settings.facts.clone(),
         side,
         owner,
+        reboot: settings.reboot.clone(),
         cancel: settings.cancel.clone(),
         desk: Desk::default(),
     })

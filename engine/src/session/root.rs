@@ -52,6 +52,11 @@ enum Call {
     },
     Preview(Vec<Release>),
     Converge(BTreeSet<u32>),
+    Owe {
+        reboots: BTreeSet<u32>,
+        reached: bool,
+    },
+    Reboot,
     Release {
         steps: Vec<Release>,
         options: ReleaseOptions,
@@ -73,6 +78,8 @@ enum Answer {
     Lacking(Need),
     Preview(Vec<StepDiff>),
     Worked(Work),
+    /// The venue does not reboot.
+    Refused(Problem),
     Failed(Failure),
 }
 
@@ -283,6 +290,19 @@ impl Party for RootHand {
         }
     }
 
+    fn owe(&mut self, reboots: &BTreeSet<u32>, reached: bool) -> Result<(), WorkError> {
+        self.done(&Call::Owe { reboots: reboots.clone(), reached })
+    }
+
+    fn reboot(&mut self) -> Result<(), WorkError> {
+        match self.call(&Call::Reboot, &mut |_| {}) {
+            Ok(Answer::Refused(problem)) => Err(WorkError::Program(Box::new(problem))),
+            // Machines that go down end what runs on them, engines that have just asked for it among the first.
+            Ok(Answer::Done) | Err(_) => Ok(()),
+            Ok(other) => Err(unexpected(&other)),
+        }
+    }
+
     fn release(
         &mut self,
         steps: &[Release],
@@ -372,7 +392,8 @@ impl Keeper {
 
     fn carry_out(&mut self, call: Call, sink: &mut dyn FnMut(Event)) -> Result<Answer, WorkError> {
         if let Call::Open { facts, holder } = call {
-            let settings = Settings { root: "/".into(), facts: *facts, cancel: self.cancel.clone() };
+            let settings =
+                Settings { root: "/".into(), facts: *facts, reboot: crate::reboot::way(), cancel: self.cancel.clone() };
             self.hand = Some(Hand::writing(venue(&settings, Side::System)?, holder, None)?);
             return Ok(Answer::Done);
         }
@@ -408,6 +429,8 @@ impl Keeper {
                 let result = hand.converge(apply, &indices, sink, &mut tally);
                 Answer::Worked(Work::new(tally, result.err()))
             }
+            Call::Owe { reboots, reached } => hand.owe(&reboots, reached).map(|()| Answer::Done)?,
+            Call::Reboot => hand.reboot().map_or_else(|error| Answer::Refused(error.problem()), |()| Answer::Done),
             Call::Release { steps, options } => {
                 let mut tally = Tally::default();
                 let result = hand.release(&steps, options, sink, &mut tally);

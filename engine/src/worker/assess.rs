@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use charly_ir::Digest;
 use charly_ir::message::{Apply, Change, Claim, Detail, Manifest, Need, StepDiff};
 use charly_ir::plan::{Action, Op, Scope, Step};
+use serde::{Deserialize, Serialize};
 
 use super::WorkError;
 use super::lower::{Lowered, lower};
@@ -46,6 +47,19 @@ pub(crate) struct Task {
     pub owner: (u32, u32),
     /// Whether a service that runs already must take up files that this run changes.
     pub refresh: bool,
+    /// Of a reboot that is not done: what is known of it.
+    pub reboot: Option<Reboot>,
+}
+
+/// What is known of a reboot that is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Reboot {
+    /// It is needed if something before it changes now.
+    IfChanged,
+    /// It is needed in any case: something before it changed in an earlier run, and there was no boot since.
+    Owed,
+    /// All before it was carried out, and there was a boot since: it only is to be written down.
+    Passed,
 }
 
 /// A thing that a step wants, compared.
@@ -155,6 +169,7 @@ impl Assessor<'_> {
             needs_manifest: false,
             owner,
             refresh: false,
+            reboot: None,
         };
         let secrets = |name: &str| self.secret(name);
         match lower(self.venue, owner, &task.key, step, manifest, &secrets)? {
@@ -166,8 +181,12 @@ impl Assessor<'_> {
             }
             Lowered::Nothing => task.due = !self.is_done(&task),
             Lowered::Reboot => {
-                task.change = if self.is_done(&task) { Change::Keep } else { Change::Add };
-                task.due = task.change == Change::Add;
+                task.reboot = self.reboot(&task);
+                task.due = task.reboot.is_some();
+                task.change = match task.reboot {
+                    Some(Reboot::IfChanged | Reboot::Owed) => Change::Add,
+                    Some(Reboot::Passed) | None => Change::Keep,
+                };
             }
         }
         Ok(task)
@@ -179,6 +198,18 @@ impl Assessor<'_> {
         let bytes = value.expose().as_bytes().to_vec();
         let keyed = resource::keyed_digest(&(self.key)()?, &bytes);
         Ok((bytes, keyed))
+    }
+
+    fn reboot(&self, task: &Task) -> Option<Reboot> {
+        if self.is_done(task) {
+            return None;
+        }
+        let owed = self.book.steps.get(&task.key).and_then(|record| record.owed.as_ref());
+        Some(owed.map_or(Reboot::IfChanged, |owed| match self.venue.facts.boot.differs_from(&owed.boot) {
+            false => Reboot::Owed,
+            true if owed.reached => Reboot::Passed,
+            true => Reboot::IfChanged,
+        }))
     }
 
     fn is_done(&self, task: &Task) -> bool {

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
+use charly_ir::Digest;
 use charly_ir::message::{Apply, Change, Claim, Detail, Event, Outcome};
 use charly_ir::plan::Action;
 
 use super::assess::{Task, Wanted};
 use super::release::release_dropped;
 use super::{Sink, Spool, Tally, WorkError};
-use crate::ledger::{Before, BlockState, Entry, Ledger, Record, Resource, State, StepRecord};
+use crate::ledger::{Before, BlockState, Entry, Ledger, Owed, Record, Resource, State, StepRecord};
 use crate::resource::{self, Effect, Source, path};
 use crate::tree::{self, Node, TreeError};
 use crate::venue::Venue;
@@ -141,19 +142,7 @@ impl Work<'_, '_> {
         let known = self.ledger.book().steps.get(&task.key);
         let digest = task.step.digest();
         if known.is_none_or(|known| known.done || known.digest != digest) {
-            let on_removal = match &task.step.action {
-                Action::RemovalHook(command) => Some(Box::new(command.clone())),
-                _ => None,
-            };
-            let record = StepRecord {
-                kind: task.step.action.kind().to_owned(),
-                title: task.step.title.clone(),
-                scope: task.step.scope.to_string(),
-                digest,
-                done: false,
-                on_removal,
-            };
-            self.ledger.append(Record::Step { key: task.key.clone(), record: Box::new(record) })?;
+            self.ledger.append(task.begun(digest, None))?;
         }
         for wanted in wants {
             self.claim(task, wanted)?;
@@ -319,7 +308,38 @@ impl Work<'_, '_> {
     }
 }
 
+/// Writes down that reboots are owed, before anything that makes them so; or that all before them was `reached`. Durable when
+/// it returns.
+pub(crate) fn owe(venue: &Venue, ledger: &mut Ledger, tasks: &[&Task], reached: bool) -> Result<(), WorkError> {
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    for task in tasks {
+        let owed = Owed { boot: venue.facts.boot.clone(), reached };
+        ledger.append(task.begun(task.step.digest(), Some(owed)))?;
+    }
+    Ok(ledger.flush()?)
+}
+
 impl Task {
+    /// Returns the record of the step as one that is not carried out to its end.
+    fn begun(&self, digest: Digest, owed: Option<Owed>) -> Record {
+        let on_removal = match &self.step.action {
+            Action::RemovalHook(command) => Some(Box::new(command.clone())),
+            _ => None,
+        };
+        let record = StepRecord {
+            kind: self.step.action.kind().to_owned(),
+            title: self.step.title.clone(),
+            scope: self.step.scope.to_string(),
+            digest,
+            done: false,
+            on_removal,
+            owed,
+        };
+        Record::Step { key: self.key.clone(), record: Box::new(record) }
+    }
+
     /// Tells whether the step places files, folders and links alone, so that it can share its flushes.
     fn is_quiet(&self) -> bool {
         let quiet = |wanted: &Wanted| matches!(wanted.want.resource, Resource::Path(_));

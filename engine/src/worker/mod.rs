@@ -12,8 +12,8 @@ mod spool;
 
 use charly_ir::message::{Event, Kept, Problem};
 
-pub(crate) use assess::{Assessment, Task, assess, deploy_name, detail, locate};
-pub(crate) use converge::converge;
+pub(crate) use assess::{Assessment, Reboot, Task, assess, deploy_name, detail, locate};
+pub(crate) use converge::{converge, owe};
 pub(crate) use release::{Release, ReleaseOptions, pending_problem, preview, release, release_folders};
 pub(crate) use spool::{Arrival, Spool};
 

@@ -22,6 +22,8 @@ use charly_ir::{Digest, Text};
 pub(crate) struct Venueish {
     dir: tempfile::TempDir,
     pub cancel: Cancel,
+    pub boot: BootMark,
+    pub reboot: Option<Vec<String>>,
 }
 
 /// A controller that gives the engine whatever it needs and writes down what it says.
@@ -47,7 +49,7 @@ impl Venueish {
         for folder in ["etc", "home/ann", "var/lib", "opt"] {
             std::fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
-        Self { dir, cancel: Cancel::default() }
+        Self { dir, cancel: Cancel::default(), boot: BootMark::default(), reboot: None }
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {
@@ -92,12 +94,12 @@ impl Venueish {
             os,
             arch: "x86_64".into(),
             hostname: "test".into(),
-            boot: BootMark::default(),
+            boot: self.boot.clone(),
             init: Init::None,
             package_manager: None,
             user,
         };
-        Settings { root: self.dir.path().to_owned(), facts, cancel: self.cancel.clone() }
+        Settings { root: self.dir.path().to_owned(), facts, reboot: self.reboot.clone(), cancel: self.cancel.clone() }
     }
 
     pub(crate) fn request(&self, request: Request, probe: Option<MakeProbe>) -> Controller {
@@ -139,7 +141,7 @@ impl Venueish {
 }
 
 /// Lets so many records pass, both ledgers counted together, and fails from then on.
-fn cut_off(records: usize) -> MakeProbe {
+pub(crate) fn cut_off(records: usize) -> MakeProbe {
     let left = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(records));
     Box::new(move |_: Side| -> Option<Probe> {
         let left = left.clone();
@@ -277,6 +279,10 @@ pub(crate) fn file(path: &str, content: u8, mode: u32) -> Step {
     let text = content.to_string();
     let content = Content::Blob { digest: Digest::of(text.as_bytes()), size: text.len() as u64 };
     step(format!("copy:{path}"), path, Action::Op(Op::Copy(Placement { path: path.into(), mode, content })))
+}
+
+pub(crate) fn reboot() -> Step {
+    step("reboot".into(), "/", Action::Reboot)
 }
 
 /// Content that an engine does not hold in memory, a different one for each digit.

@@ -8,3 +8,4 @@ mod gone;
 mod kit;
 mod laws;
 mod old;
+mod reboot;
