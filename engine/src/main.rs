@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use charly_engine::process::Cancel;
+use charly_engine::reboot::Reboot;
 use charly_engine::session::{self, Link, PipePeer, Settings};
 
 /// The front could not begin, and has said why on standard error.
@@ -45,7 +46,7 @@ fn front(home: Option<String>, link: Link) -> Result<(), String> {
         facts.user.home = home;
     }
     // A controller on this very machine would go down with it, and could not go on.
-    let reboot = if link == Link::NETWORK { charly_engine::reboot::way() } else { None };
+    let reboot = if link == Link::NETWORK { Reboot::of_this_machine() } else { None };
     let settings = Settings { root: "/".into(), facts, reboot, cancel: Cancel::default() };
     let hello = session::hello(&settings);
     let (reader, writer) = (raw(io::stdin())?, raw(io::stdout())?);

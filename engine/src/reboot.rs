@@ -1,6 +1,8 @@
 //! Asking a venue to reboot.
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use charly_ir::message::Problem;
@@ -17,29 +19,54 @@ const INITS: &[&str] =
 /// How long the answer may take. A venue that says nothing for so long has a manager that does not work.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Returns the program, with its arguments, that asks this machine to reboot; nothing where there is nothing to reboot.
-pub fn way() -> Option<Vec<String>> {
+/// A way to ask a venue for a reboot.
+#[derive(Clone)]
+pub struct Reboot(Arc<dyn Fn() -> Result<(), Problem> + Send + Sync>);
+
+impl Reboot {
+    /// Takes what asks; it returns once the reboot is under way, or the venue's words where it refused.
+    pub fn new(ask: impl Fn() -> Result<(), Problem> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// Returns the way to reboot this machine; nothing where there is nothing to reboot.
+    pub fn of_this_machine() -> Option<Self> {
+        let way = way()?;
+        Some(Self::new(move || run(&way).map_err(|error| error.problem())))
+    }
+
+    /// Asks for a reboot. When this returns without an error, it is under way.
+    pub(crate) fn ask(&self) -> Result<(), WorkError> {
+        (self.0)().map_err(refused)
+    }
+}
+
+impl fmt::Debug for Reboot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reboot")
+    }
+}
+
+/// Returns the program, with its arguments, that reboots this machine.
+fn way() -> Option<Vec<&'static str>> {
     if Path::new("/run/systemd/system").is_dir() {
-        return Some(vec!["systemctl".to_owned(), "reboot".to_owned()]);
+        return Some(vec!["systemctl", "reboot"]);
     }
     let first = Stat::of(1).map(|stat| stat.comm)?;
     let installed = |program: &str| STANDARD_PATH.split(':').any(|folder| Path::new(folder).join(program).exists());
     if !INITS.contains(&first.as_str()) {
         None
     } else if installed("reboot") {
-        Some(vec!["reboot".to_owned()])
+        Some(vec!["reboot"])
     } else {
-        installed("shutdown").then(|| ["shutdown", "-r", "now"].map(str::to_owned).to_vec())
+        installed("shutdown").then(|| vec!["shutdown", "-r", "now"])
     }
 }
 
-/// Asks for a reboot. When this returns without an error, it is under way.
-pub(crate) fn ask(way: &[String]) -> Result<(), WorkError> {
-    let Some((program, arguments)) = way.split_first() else {
-        return Err(refused(Problem::new("it has nothing that reboots it")));
-    };
-    let tool = Tool::new(program).args(arguments.iter().map(String::as_str)).limit(PATIENCE);
-    tool.run_outside().and_then(crate::tool::Output::success).map(drop).map_err(|error| refused(error.problem()))
+fn run(way: &[&str]) -> Result<(), WorkError> {
+    let (program, arguments) = way.split_first().map_or(("", way), |(program, arguments)| (*program, arguments));
+    let tool = Tool::new(program).args(arguments.iter().copied()).limit(PATIENCE);
+    tool.run_outside().and_then(crate::tool::Output::success).map(drop)
 }
 
 fn refused(why: Problem) -> WorkError {
@@ -56,15 +83,17 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_in_its_own_words() {
-        let ask = |way: &[&str]| ask(&way.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let ask = |way: &[&'static str]| {
+            let way = way.to_vec();
+            Reboot::new(move || run(&way).map_err(|error| error.problem())).ask()
+        };
         assert!(ask(&["true"]).is_ok());
-        let refusal = |way: &[&str]| ask(way).unwrap_err().problem();
+        let refusal = |way: &[&'static str]| ask(way).unwrap_err().problem();
         let problem = refusal(&["sh", "-c", "echo 'Access denied' >&2; exit 4"]);
         assert_eq!(problem.what, "the venue refused to reboot");
         assert_eq!(problem.because[0], "`sh -c echo 'Access denied' >&2; exit 4` ended with status 4");
         assert_eq!(problem.because[1], "Access denied");
         assert!(problem.hint.is_some());
         assert_eq!(refusal(&["no-such-program"]).because[0], "cannot run `no-such-program`");
-        assert_eq!(refusal(&[]).because, ["it has nothing that reboots it"]);
     }
 }

@@ -5,6 +5,7 @@ use charly_ir::facts::Facts;
 use charly_ir::text::Tokens;
 
 use crate::process::Cancel;
+use crate::reboot::Reboot;
 use crate::resource::Desk;
 use crate::tree::Root;
 
@@ -19,8 +20,8 @@ pub(crate) struct Venue {
     pub side: Side,
     /// Who owns what is placed: user and group.
     pub owner: (u32, u32),
-    /// The program, with its arguments, that asks it to reboot.
-    pub reboot: Option<Vec<String>>,
+    /// How it is asked to reboot; absent where it cannot.
+    pub reboot: Option<Reboot>,
     /// Whether to stop.
     pub cancel: Cancel,
     /// Its package managers.

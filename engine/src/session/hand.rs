@@ -14,7 +14,7 @@ use crate::ledger::{
 };
 use crate::tree;
 use crate::venue::Venue;
-use crate::worker::{self, Arrival, Assessment, Reboot, Release, ReleaseOptions, Spool, Tally, WorkError};
+use crate::worker::{self, Arrival, Assessment, DueReboot, Release, ReleaseOptions, Spool, Tally, WorkError};
 
 /// What a look at a plan showed on one side.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub(crate) struct Looked {
     /// Numbers of the steps that have something to be done.
     pub due: BTreeSet<u32>,
     /// Reboots that are not done.
-    pub reboots: BTreeMap<u32, Reboot>,
+    pub reboots: BTreeMap<u32, DueReboot>,
     /// Numbers of due steps that cannot be undone.
     pub not_undoable: Vec<u32>,
     /// What must be sent.
@@ -238,7 +238,8 @@ impl Party for Hand {
     }
 
     fn reboot(&mut self) -> Result<(), WorkError> {
-        crate::reboot::ask(self.venue.reboot.as_deref().unwrap_or_default())
+        let nothing = || WorkError::Plan("this venue has nothing that reboots it".to_owned());
+        self.venue.reboot.as_ref().ok_or_else(nothing)?.ask()
     }
 
     fn steps_of(&mut self, deploy: &DeployId) -> Result<BTreeSet<StepKey>, WorkError> {
@@ -289,9 +290,9 @@ impl Looked {
         let (mut needed, mut changes) = (BTreeSet::new(), false);
         for diff in &mut self.diffs {
             match self.reboots.get(&diff.index) {
-                Some(Reboot::Passed) => changes = false,
-                Some(Reboot::IfChanged) if !changes => diff.change = Change::Keep,
-                Some(Reboot::IfChanged | Reboot::Owed) => drop(needed.insert(diff.index)),
+                Some(DueReboot::Passed) => changes = false,
+                Some(DueReboot::IfChanged) if !changes => diff.change = Change::Keep,
+                Some(DueReboot::IfChanged | DueReboot::Owed) => drop(needed.insert(diff.index)),
                 None => changes |= matches!(diff.change, Change::Add | Change::Change),
             }
         }

@@ -12,6 +12,7 @@ mod patience;
 mod peer;
 mod remove;
 mod root;
+mod sudo;
 
 pub use peer::{Incoming, Link, Peer, PipePeer};
 pub use root::serve_root;
@@ -22,10 +23,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use charly_ir::facts::Facts;
 use charly_ir::frame::Frame;
-use charly_ir::message::{CandySummary, DeploySummary, Done, Event, Hello, PROTOCOL, Problem, Reply, Request, Verdict};
+use charly_ir::message::{
+    CandySummary, DeploySummary, Done, Event, Hello, PROTOCOL, Problem, Reply, Request, SecretValue, Verdict,
+};
 
 use crate::ledger::{DeployId, DeployRecord, Holder, Ledger, LedgerError, Probe};
 use crate::process::Cancel;
+use crate::reboot::Reboot;
 use crate::resource::Desk;
 use crate::tree::{Root, TreeError, Trust};
 use crate::venue::{Side, Venue};
@@ -43,8 +47,8 @@ pub struct Settings {
     pub root: PathBuf,
     /// The venue and the deploying user.
     pub facts: Facts,
-    /// The program, with its arguments, that asks the venue to reboot; absent where it cannot.
-    pub reboot: Option<Vec<String>>,
+    /// How the venue is asked to reboot; absent where it cannot.
+    pub reboot: Option<Reboot>,
     /// Whether to stop.
     pub cancel: Cancel,
 }
@@ -61,7 +65,12 @@ pub fn serve(settings: &Settings, peer: &mut dyn Peer, probe: Option<MakeProbe>)
     let Some(frame) = peer.receive() else {
         return peer.send(Reply::Done(Done::verdict(Verdict::Cancelled)));
     };
-    let mut session = Session { settings, peer, probe };
+    let sudo_password = match &frame {
+        Frame::Message(Request::Apply(apply)) => apply.sudo_password.clone(),
+        Frame::Message(Request::Remove(remove)) => remove.sudo_password.clone(),
+        _ => None,
+    };
+    let mut session = Session { settings, peer, probe, sudo_password };
     let done = match frame {
         Frame::Message(Request::Apply(apply)) => session.apply(&apply),
         Frame::Message(Request::Remove(remove)) => session.remove(&remove),
@@ -78,7 +87,11 @@ struct Session<'a> {
     settings: &'a Settings,
     peer: &'a mut dyn Peer,
     probe: Option<MakeProbe>,
+    sudo_password: Option<SecretValue>,
 }
+
+/// What to do where another run holds a ledger.
+const WAIT: &str = "wait for that run to end, then run the same command again";
 
 impl Session<'_> {
     /// Returns the deploy's name as ledgers write it.
@@ -146,7 +159,7 @@ impl Session<'_> {
     /// Opens root's side: in this process where it may, that is where it is root or the root is not the machine's own.
     fn root_party(&mut self, holder: Holder) -> Result<Box<dyn Party>, WorkError> {
         if !rustix::process::geteuid().is_root() && self.settings.root == Path::new("/") {
-            return Ok(Box::new(root::RootHand::start(self.settings, &holder)?));
+            return Ok(Box::new(root::RootHand::start(self.settings, &holder, self.sudo_password.as_ref())?));
         }
         let probe = self.probe.as_mut().and_then(|probe| probe(Side::System));
         Ok(Box::new(Hand::writing(venue(self.settings, Side::System)?, holder, probe)?))
@@ -218,10 +231,8 @@ fn untouched(error: &WorkError) -> Done {
     let problem = error.problem();
     Done::verdict(match error {
         WorkError::Plan(_) | WorkError::Unfit(_) => Verdict::Invalid(problem),
-        WorkError::Conflict { .. } => Verdict::Refused(problem),
-        WorkError::Ledger(LedgerError::Lock(_)) => {
-            Verdict::Refused(problem.hint("wait for that run to end, then run the same command again"))
-        }
+        WorkError::Conflict { .. } | WorkError::Denied(_) => Verdict::Refused(problem),
+        WorkError::Ledger(LedgerError::Lock(_)) => Verdict::Refused(problem.hint(WAIT)),
         WorkError::Cancelled => Verdict::Cancelled,
         WorkError::Tree(_) | WorkError::Ledger(_) | WorkError::Program(_) => Verdict::Failed(problem),
     })

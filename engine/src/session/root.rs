@@ -5,18 +5,20 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout};
 
 use charly_ir::Digest;
 use charly_ir::frame::{self, Frame, MAGIC};
-use charly_ir::message::{Apply, Event, Kept, Manifest, Need, Problem, StepDiff};
+use charly_ir::message::{Apply, Event, Kept, Manifest, Need, Problem, SecretValue, StepDiff};
 use serde::{Deserialize, Serialize};
 
 use super::hand::{Hand, Looked};
 use super::hands::Party;
-use super::{Settings, venue};
+use super::sudo::{Started, Sudo};
+use super::{Settings, WAIT, venue};
 use crate::ledger::{DeployId, DeployRecord, Holder, Interrupted, LedgerError, StepKey};
 use crate::process::Cancel;
+use crate::reboot::Reboot;
 use crate::venue::Side;
 use crate::worker::{Release, ReleaseOptions, Tally, WorkError};
 
@@ -100,7 +102,7 @@ enum Failure {
     Unfit(Problem),
     Plan(String),
     Conflict { what: String, subject: String, owner: String },
-    Lock(Problem),
+    Denied(Problem),
     Cancelled,
 }
 
@@ -113,27 +115,15 @@ pub(super) struct RootHand {
 }
 
 impl RootHand {
-    /// Starts root's engine by `sudo`, which asks nothing: whoever is to be asked was asked before.
-    pub(super) fn start(settings: &Settings, holder: &Holder) -> Result<Self, WorkError> {
-        let program = std::env::current_exe().map_err(|error| sudo_failed(&error.to_string()))?;
-        let mut command = Command::new("sudo");
-        command.args(["-n", "--"]).arg(program).arg("root").stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| sudo_failed(&error.to_string()))?;
-        let pipes = child.stdin.take().zip(child.stdout.take());
-        let (writer, reader) = pipes.ok_or_else(|| sudo_failed("it has no pipes"))?;
-        let (writer, mut reader) = (BufWriter::new(writer), BufReader::new(reader));
-        let mut magic = [0; MAGIC.len()];
-        if reader.read_exact(&mut magic).is_err() || magic != MAGIC {
-            let mut words = String::new();
-            if let Some(stderr) = child.stderr.take() {
-                let _ = stderr.take(4096).read_to_string(&mut words);
-            }
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(sudo_failed(words.trim()));
-        }
+    /// Starts root's engine by `sudo`.
+    pub(super) fn start(
+        settings: &Settings,
+        holder: &Holder,
+        password: Option<&SecretValue>,
+    ) -> Result<Self, WorkError> {
         let cancel = settings.cancel.clone();
+        let Started { child, stdin, stdout } = Sudo::default().start(password, &cancel)?;
+        let (writer, reader) = (BufWriter::new(stdin), BufReader::new(stdout));
         let mut hand = Self { child, writer: Some(writer), reader, cancel };
         let (facts, holder) = (Box::new(settings.facts.clone()), holder.clone());
         hand.done(&Call::Open { facts, holder })?;
@@ -232,7 +222,9 @@ impl Party for RootHand {
     }
 
     fn look(&mut self, deploy: &DeployId, apply: &Apply) -> Result<Looked, WorkError> {
-        let call = Call::Look { deploy: deploy.clone(), apply: Box::new(apply.clone()) };
+        // It is root already: the password is none of its business.
+        let apply = Apply { sudo_password: None, ..apply.clone() };
+        let call = Call::Look { deploy: deploy.clone(), apply: Box::new(apply) };
         match self.call(&call, &mut |_| {})? {
             Answer::Looked(looked) => Ok(looked),
             other => Err(unexpected(&other)),
@@ -392,8 +384,12 @@ impl Keeper {
 
     fn carry_out(&mut self, call: Call, sink: &mut dyn FnMut(Event)) -> Result<Answer, WorkError> {
         if let Call::Open { facts, holder } = call {
-            let settings =
-                Settings { root: "/".into(), facts: *facts, reboot: crate::reboot::way(), cancel: self.cancel.clone() };
+            let settings = Settings {
+                root: "/".into(),
+                facts: *facts,
+                reboot: Reboot::of_this_machine(),
+                cancel: self.cancel.clone(),
+            };
             self.hand = Some(Hand::writing(venue(&settings, Side::System)?, holder, None)?);
             return Ok(Answer::Done);
         }
@@ -455,7 +451,8 @@ impl From<WorkError> for Failure {
             WorkError::Conflict { what, subject, owner } => Self::Conflict { what, subject, owner },
             WorkError::Cancelled => Self::Cancelled,
             WorkError::Unfit(problem) => Self::Unfit(*problem),
-            WorkError::Ledger(LedgerError::Lock(_)) => Self::Lock(error.problem()),
+            WorkError::Ledger(LedgerError::Lock(_)) => Self::Denied(error.problem().hint(WAIT)),
+            WorkError::Denied(problem) => Self::Denied(*problem),
             other => Self::Program(other.problem()),
         }
     }
@@ -464,7 +461,8 @@ impl From<WorkError> for Failure {
 impl From<Failure> for WorkError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Program(problem) | Failure::Lock(problem) => Self::Program(Box::new(problem)),
+            Failure::Program(problem) => Self::Program(Box::new(problem)),
+            Failure::Denied(problem) => Self::Denied(Box::new(problem)),
             Failure::Unfit(problem) => Self::Unfit(Box::new(problem)),
             Failure::Plan(why) => Self::Plan(why),
             Failure::Conflict { what, subject, owner } => Self::Conflict { what, subject, owner },
@@ -482,13 +480,4 @@ fn gone(error: &io::Error) -> WorkError {
 
 fn unexpected(answer: &Answer) -> WorkError {
     WorkError::Plan(format!("root's engine answered something else: {answer:?}").chars().take(200).collect())
-}
-
-fn sudo_failed(words: &str) -> WorkError {
-    let mut problem = Problem::new("cannot become root on the venue");
-    if !words.is_empty() {
-        problem = problem.because(format!("sudo: {words}"));
-    }
-    let hint = "the plan has steps that only root may carry out; let this user use sudo, or deploy as root";
-    WorkError::Program(Box::new(problem.hint(hint)))
 }

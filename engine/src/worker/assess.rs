@@ -48,12 +48,12 @@ pub(crate) struct Task {
     /// Whether a service that runs already must take up files that this run changes.
     pub refresh: bool,
     /// Of a reboot that is not done: what is known of it.
-    pub reboot: Option<Reboot>,
+    pub reboot: Option<DueReboot>,
 }
 
 /// What is known of a reboot that is not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Reboot {
+pub(crate) enum DueReboot {
     /// It is needed if something before it changes now.
     IfChanged,
     /// It is needed in any case: something before it changed in an earlier run, and there was no boot since.
@@ -184,8 +184,8 @@ impl Assessor<'_> {
                 task.reboot = self.reboot(&task);
                 task.due = task.reboot.is_some();
                 task.change = match task.reboot {
-                    Some(Reboot::IfChanged | Reboot::Owed) => Change::Add,
-                    Some(Reboot::Passed) | None => Change::Keep,
+                    Some(DueReboot::IfChanged | DueReboot::Owed) => Change::Add,
+                    Some(DueReboot::Passed) | None => Change::Keep,
                 };
             }
         }
@@ -200,15 +200,15 @@ impl Assessor<'_> {
         Ok((bytes, keyed))
     }
 
-    fn reboot(&self, task: &Task) -> Option<Reboot> {
+    fn reboot(&self, task: &Task) -> Option<DueReboot> {
         if self.is_done(task) {
             return None;
         }
         let owed = self.book.steps.get(&task.key).and_then(|record| record.owed.as_ref());
-        Some(owed.map_or(Reboot::IfChanged, |owed| match self.venue.facts.boot.differs_from(&owed.boot) {
-            false => Reboot::Owed,
-            true if owed.reached => Reboot::Passed,
-            true => Reboot::IfChanged,
+        Some(owed.map_or(DueReboot::IfChanged, |owed| match self.venue.facts.boot.differs_from(&owed.boot) {
+            false => DueReboot::Owed,
+            true if owed.reached => DueReboot::Passed,
+            true => DueReboot::IfChanged,
         }))
     }
 

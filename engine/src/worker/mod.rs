@@ -12,7 +12,7 @@ mod spool;
 
 use charly_ir::message::{Event, Kept, Problem};
 
-pub(crate) use assess::{Assessment, Reboot, Task, assess, deploy_name, detail, locate};
+pub(crate) use assess::{Assessment, DueReboot, Task, assess, deploy_name, detail, locate};
 pub(crate) use converge::{converge, owe};
 pub(crate) use release::{Release, ReleaseOptions, pending_problem, preview, release, release_folders};
 pub(crate) use spool::{Arrival, Spool};
@@ -45,6 +45,9 @@ pub(crate) enum WorkError {
     /// The venue cannot take what the plan asks for, and nothing was touched to find out.
     #[error("{}", .0.what)]
     Unfit(Box<Problem>),
+    /// The venue does not let this user act as root, or another run is at it; nothing was touched.
+    #[error("{}", .0.what)]
+    Denied(Box<Problem>),
     /// A step's own program failed.
     #[error("{}", .0.what)]
     Program(Box<Problem>),
@@ -57,7 +60,7 @@ impl WorkError {
     /// Returns the error as its reader gets it.
     pub(crate) fn problem(&self) -> Problem {
         match self {
-            Self::Program(problem) | Self::Unfit(problem) => (**problem).clone(),
+            Self::Program(problem) | Self::Unfit(problem) | Self::Denied(problem) => (**problem).clone(),
             Self::Conflict { owner, .. } => {
                 let hint = format!("take that one away first, or make both ask for the same; `{owner}` came first");
                 Problem::from_error(self).hint(hint)

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use charly_engine::Side;
 use charly_engine::ledger::{Probe, Record};
 use charly_engine::process::Cancel;
+use charly_engine::reboot::Reboot;
 use charly_engine::session::{self, Incoming, MakeProbe, Peer, Settings};
 use charly_ir::boot::BootMark;
 use charly_ir::facts::{Facts, Init, Os, User};
@@ -23,7 +24,7 @@ pub(crate) struct Venueish {
     dir: tempfile::TempDir,
     pub cancel: Cancel,
     pub boot: BootMark,
-    pub reboot: Option<Vec<String>>,
+    pub reboot: Option<Reboot>,
 }
 
 /// A controller that gives the engine whatever it needs and writes down what it says.

@@ -1,7 +1,11 @@
 //! Steps that reboot the venue.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+
+use charly_engine::reboot::Reboot;
 use charly_ir::boot::BootMark;
-use charly_ir::message::{Apply, Change, Event, Mode, RebootPolicy, Request, Verdict};
+use charly_ir::message::{Apply, Change, Event, Mode, Problem, RebootPolicy, Request, Verdict};
 use charly_ir::plan::InstallPlan;
 
 use crate::kit::{Controller, Venueish, apply, cut_off, file, plan, reboot};
@@ -14,8 +18,12 @@ fn boot(number: u64) -> BootMark {
 fn venue() -> Venueish {
     let mut venue = Venueish::new();
     venue.boot = boot(1);
-    let count = format!("echo >>{}", venue.path("asked").display());
-    venue.reboot = Some(vec!["sh".into(), "-c".into(), count]);
+    let asked = venue.path("asked");
+    venue.reboot = Some(Reboot::new(move || {
+        let mut file = OpenOptions::new().create(true).append(true).open(&asked).unwrap();
+        file.write_all(b"!").unwrap();
+        Ok(())
+    }));
     venue
 }
 
@@ -122,7 +130,8 @@ fn what_changes_always_does_not_reboot_for_ever() {
 fn a_refusal_is_a_failure_and_asked_for_again() {
     let mut venue = venue();
     let recipe = plan(&[("c", vec![file("/etc/one", 1, 0o644), reboot()])]);
-    let way = venue.reboot.replace(vec!["sh".into(), "-c".into(), "echo 'not now' >&2; exit 1".into()]);
+    let way =
+        venue.reboot.replace(Reboot::new(|| Err(Problem::new("`reboot` ended with status 1").because("not now"))));
     let refused = add(&venue, &recipe, RebootPolicy::Perform);
     let Verdict::Failed(problem) = refused.verdict() else { panic!("{:?}", refused.verdict()) };
     assert_eq!(problem.what, "the venue refused to reboot");

@@ -33,6 +33,7 @@ pub static ALLOWED: &[Allowed] = &[
     file("/var/log/**", "logs record that something happened"),
     file("/var/cache/apt/**", "apt's cache of packages and lists"),
     file("/var/lib/apt/**", "apt's lists and its form of the automatic marks, which are compared as such"),
+    file("/var/cache/charly**", "root's own copy of the engine, which a user could replace no more"),
     file("/var/cache/debconf/**", "debconf's answers, kept for a later installation"),
     file("/var/cache/man/**", "man-db's index of manual pages"),
     file("/var/cache/ldconfig/**", "ldconfig's memory of the libraries it saw"),
