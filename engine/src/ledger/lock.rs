@@ -4,7 +4,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 /// The right to write a ledger, held as long as it lives.
@@ -46,10 +49,17 @@ pub enum LockError {
     },
 }
 
+/// How long what is left of a killed run may take to end.
+const REMNANTS: Duration = Duration::from_secs(5);
+
 impl Lock {
-    /// Takes the lock, or says who has it. Never waits.
+    /// Takes the lock, or says who has it.
+    ///
+    /// Waits for nobody who lives. But what was killed while it started a program goes before the fork that shares its lock does;
+    /// until that one has noticed, nothing may be recovered, and there is nobody to be named.
     pub fn take(path: &Path, holder: Holder) -> Result<Self, LockError> {
         let error = |source| LockError::Io { path: path.to_owned(), source };
+        let began = Instant::now();
         loop {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -59,7 +69,12 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => {
                     let mut text = String::new();
                     file.read_to_string(&mut text).map_err(error)?;
-                    return Err(LockError::Held(serde_json::from_str(&text).ok().map(Box::new)));
+                    let first: Option<Holder> = serde_json::from_str(&text).ok();
+                    if first.as_ref().is_some_and(Holder::is_gone) && began.elapsed() < REMNANTS {
+                        std::thread::sleep(Duration::from_millis(2));
+                        continue;
+                    }
+                    return Err(LockError::Held(first.map(Box::new)));
                 }
                 Err(TryLockError::Error(source)) => return Err(error(source)),
             }
@@ -96,6 +111,14 @@ impl Lock {
     }
 }
 
+impl Holder {
+    /// Tells whether its process is no more.
+    fn is_gone(&self) -> bool {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+    }
+}
+
 fn describe(holder: Option<&Holder>) -> String {
     match holder {
         Some(Holder { pid, run, deploy, since_s: _, step }) if step.is_empty() => {
@@ -116,15 +139,35 @@ mod tests {
     fn the_second_is_told_who_is_first() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("lock");
-        let holder = Holder { pid: 7, run: "r1".into(), deploy: "local".into(), since_s: 1, step: String::new() };
+        let holder = Holder {
+            pid: std::process::id(),
+            run: "r1".into(),
+            deploy: "local".into(),
+            since_s: 1,
+            step: String::new(),
+        };
         let mut first = Lock::take(&path, holder).unwrap();
         first.at_step("hello/write:/x").unwrap();
         let error = Lock::take(&path, Holder::default()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "another run holds the ledger: `local`, run r1, process 7, at step `hello/write:/x`"
-        );
+        let pid = std::process::id();
+        let who = format!("another run holds the ledger: `local`, run r1, process {pid}, at step `hello/write:/x`");
+        assert_eq!(error.to_string(), who);
         first.remove().unwrap();
         assert!(Lock::take(&path, Holder::default()).is_ok());
+    }
+
+    #[test]
+    fn what_is_left_of_a_dead_holder_is_waited_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("lock");
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        let first = Lock::take(&path, Holder { pid: dead.id(), ..Holder::default() }).unwrap();
+        let second = {
+            let path = path.clone();
+            std::thread::spawn(move || Lock::take(&path, Holder::default()).map(drop))
+        };
+        drop(first);
+        assert!(second.join().unwrap().is_ok());
     }
 }

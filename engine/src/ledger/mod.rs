@@ -8,13 +8,18 @@
 //! An intent is already a claim: whoever is killed after it has promised nothing that the next run, or a removal, does not know.
 
 mod book;
+mod contents;
+mod error;
+mod folder;
 mod journal;
 mod lock;
 mod name;
 mod record;
+mod snapshot;
 mod store;
 
 pub use book::Book;
+pub use error::LedgerError;
 pub use journal::JournalError;
 pub use lock::{Holder, Lock, LockError};
 pub(crate) use name::is_unit_name;
@@ -22,4 +27,5 @@ pub use name::{DeployId, Resource, StepName};
 pub use record::{
     Before, BlockState, CandyRecord, DeployRecord, Entry, Owed, Record, State, StepKey, StepRecord, UnitState,
 };
-pub use store::{FORMAT, Interrupted, Ledger, LedgerError, Probe};
+pub use snapshot::FORMAT;
+pub use store::{Interrupted, Ledger, Probe};

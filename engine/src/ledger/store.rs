@@ -1,23 +1,22 @@
 //! A ledger's folder: reading it, writing it, and leaving nothing of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use charly_ir::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::book::Book;
+use super::error::LedgerError;
+use super::folder::{Temporary, judge_owner, make_folder, public_folder, remove_if_there, remove_ledger, sync_folder};
 use super::journal::{self, JournalError};
-use super::lock::{Holder, Lock, LockError};
-use super::name::{DeployId, Resource, escape};
-use super::record::{DeployRecord, Entry, Record, State, StepKey, StepRecord};
-use crate::tree::Node;
-
-/// The format number of the ledgers this engine writes.
-pub const FORMAT: u32 = 1;
+use super::lock::{Holder, Lock};
+use super::name::DeployId;
+use super::record::{DeployRecord, Record};
+use super::snapshot::{self, FORMAT, Snapshots, render, write_folder_file};
 
 /// Called with every record about to be written; an error ends the run on the spot. Tests inject faults with it.
 pub type Probe = Box<dyn FnMut(&Record) -> io::Result<()> + Send>;
@@ -26,7 +25,7 @@ pub type Probe = Box<dyn FnMut(&Record) -> io::Result<()> + Send>;
 pub struct Ledger {
     /// Before the lock: what it removes, it removes while nobody else can take it.
     untouched: Untouched,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     book: Book,
     next_seq: u64,
     lock: Lock,
@@ -49,125 +48,23 @@ pub struct Interrupted {
     pub what: String,
 }
 
-/// Why a ledger cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// Another run has it.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// Its journal cannot be read.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// One of its files makes no sense.
-    #[error("{path}:{line}:{column}: this is not a ledger's file")]
-    Garbage {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The column, from 1.
-        column: usize,
-        /// What is wrong.
-        source: serde_json::Error,
-    },
-    /// A newer charly wrote it.
-    #[error("{path}: charly {charly} wrote format {format}, newer than this engine's {FORMAT}")]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// The charly that wrote it.
-        charly: String,
-        /// The format it wrote.
-        format: u32,
-    },
-    /// Somebody else could have written it.
-    #[error("`{path}` belongs to user {owner} or others may write to it")]
-    Foreign {
-        /// The folder.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-    },
-    /// It cannot be read or written.
-    #[error("cannot {doing} `{path}`")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-}
-
-/// What is read from a folder.
+/// What is read from a folder: its snapshots, with the journal's records applied.
 #[derive(Debug, Default)]
 struct Loaded {
-    book: Book,
-    files: BTreeMap<PathBuf, Digest>,
-    made: usize,
+    snapshots: Snapshots,
     journal_length: u64,
     interrupted: Option<Interrupted>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Head {
-    format: u32,
-    charly: String,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct DeployFile {
-    format: u32,
-    charly: String,
-    deploy: DeployId,
-    #[serde(flatten)]
-    record: DeployRecord,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct LayerFile {
-    format: u32,
-    charly: String,
-    candy: String,
-    steps: BTreeMap<DeployId, BTreeMap<String, StepRecord>>,
-    resources: BTreeMap<Resource, Entry>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct FolderFile {
-    format: u32,
-    charly: String,
-    /// How many folders were made for the ledger, its own and those above it, and go with it.
-    made: usize,
-}
-
-/// A file that says which format it has.
-trait Formatted {
-    fn format(&self) -> u32;
-}
-
-macro_rules! formatted {
-    ($($file:ty),*) => {$(
-        impl Formatted for $file {
-            fn format(&self) -> u32 {
-                self.format
-            }
-        }
-    )*};
-}
-
-formatted!(DeployFile, LayerFile, FolderFile);
-
 impl Ledger {
     /// Reads a ledger without the right to change it. A folder that is not there is an empty ledger.
     pub fn read(folder: &Path) -> Result<Book, LedgerError> {
-        Ok(load(folder, true)?.book)
+        Ok(load(folder, true)?.snapshots.book)
     }
 
     /// Reads the deploys alone, which costs little however much they own.
     pub fn deploys(folder: &Path) -> Result<BTreeMap<DeployId, DeployRecord>, LedgerError> {
-        Ok(load(folder, false)?.book.deploys)
+        Ok(load(folder, false)?.snapshots.book.deploys)
     }
 
     /// Takes the right to change a ledger, making its folder where there is none.
@@ -182,22 +79,22 @@ impl Ledger {
         if loaded.interrupted.is_some() || loaded.journal_length > 0 {
             cut_torn_end(folder, loaded.journal_length)?;
         }
-        let next_seq = loaded.book.next_seq();
+        let next_seq = loaded.snapshots.book.next_seq();
         Ok(Self {
             untouched: Untouched {
                 folder: folder.to_owned(),
-                is_empty: loaded.book.is_empty(),
-                made: loaded.made,
+                is_empty: loaded.snapshots.book.is_empty(),
+                made: loaded.snapshots.made,
                 armed: loaded.interrupted.is_none(),
             },
             folder: folder.to_owned(),
-            book: loaded.book,
+            book: loaded.snapshots.book,
             next_seq,
             lock,
             journal: None,
             buffer: Vec::new(),
-            files: loaded.files,
-            made: loaded.made,
+            files: loaded.snapshots.files,
+            made: loaded.snapshots.made,
             interrupted: loaded.interrupted,
             probe,
         })
@@ -208,29 +105,6 @@ impl Ledger {
     pub fn is_leftover(folder: &Path) -> bool {
         let there = |name: &str| folder.join(name).symlink_metadata().is_ok();
         there("folder.json") && !["deploys", "layers", "journal"].into_iter().any(there)
-    }
-
-    /// Returns the folder for what arrives during a run: files named after their digests. It stays until a run is finished.
-    pub fn incoming(&self) -> Result<PathBuf, LedgerError> {
-        let path = self.folder.join("incoming");
-        private_folder(&path).map(|()| path).map_err(|source| self.error("make a folder in", source))
-    }
-
-    /// Returns how many bytes of a blob arrived for a run that was cut off.
-    pub fn arrived(&self, digest: Digest) -> u64 {
-        let path = self.folder.join("incoming").join(digest.to_string());
-        fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map_or(0, |metadata| metadata.len())
-    }
-
-    /// Drops what arrived for a run that was cut off, but for what is still wanted.
-    pub fn keep_incoming(&self, wanted: &BTreeSet<Digest>) {
-        for entry in fs::read_dir(self.folder.join("incoming")).into_iter().flatten().flatten() {
-            let digest = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if !digest.is_some_and(|digest| wanted.contains(&digest)) {
-                // It costs space alone, until a run is finished.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
     }
 
     /// Returns the run that ended early, where one did.
@@ -293,50 +167,6 @@ impl Ledger {
         result.map_err(|source| self.error("write the journal of", source))?;
         self.buffer.clear();
         Ok(())
-    }
-
-    /// Keeps a file's content until nothing refers to its digest any more. Durable when it returns.
-    pub fn keep(&self, content: &mut dyn Read) -> Result<Digest, LedgerError> {
-        let result = (|| {
-            let folder = self.folder.join("before");
-            private_folder(&folder)?;
-            let mut temporary = Temporary::new(&folder)?;
-            let mut hasher = charly_ir::digest::Hasher::new();
-            let mut buffer = vec![0; 128 * 1024];
-            loop {
-                let n = content.read(&mut buffer)?;
-                if n == 0 {
-                    break;
-                }
-                hasher.update(&buffer[..n]);
-                temporary.file.write_all(&buffer[..n])?;
-            }
-            let digest = hasher.finish();
-            temporary.persist(&folder.join(digest.to_string()))?;
-            File::open(&folder)?.sync_all()?;
-            Ok(digest)
-        })();
-        result.map_err(|source| self.error("keep a file's content in", source))
-    }
-
-    /// Opens content that was kept.
-    pub fn kept(&self, digest: Digest) -> Result<File, LedgerError> {
-        let path = self.folder.join("before").join(digest.to_string());
-        File::open(&path).map_err(|source| LedgerError::Io { doing: "open", path, source })
-    }
-
-    /// Keeps a copy of a file that its user edited, until the file is given up. Returns where.
-    pub fn keep_edited(&self, path: &str, content: &mut dyn Read) -> Result<PathBuf, LedgerError> {
-        let result = (|| {
-            let folder = self.folder.join("edited");
-            private_folder(&folder)?;
-            let mut temporary = Temporary::new(&folder)?;
-            io::copy(content, &mut temporary.file)?;
-            let name = folder.join(escape(path));
-            temporary.persist(&name)?;
-            Ok(name)
-        })();
-        result.map_err(|source| self.error("keep an edited file in", source))
     }
 
     /// Returns the key that digests of secrets are made with, making it on first use.
@@ -412,34 +242,11 @@ impl Ledger {
         remove_if_there(&self.folder.join("incoming"), |path| fs::remove_dir_all(path))
     }
 
-    /// Removes kept contents that no entry refers to. One that stays behind costs space alone, so failures are passed over.
-    fn drop_unreferenced(&self) {
-        let mut wanted = BTreeSet::new();
-        let mut edited = BTreeSet::new();
-        for (resource, entry) in &self.book.entries {
-            if let (true, State::Node(Node::File { digest, .. })) = (entry.before.kept, &entry.before.state) {
-                wanted.insert(digest.to_string());
-            }
-            if let Resource::Path(path) = resource {
-                edited.insert(escape(path));
-            }
-        }
-        for (folder, wanted) in [("before", wanted), ("edited", edited)] {
-            let folder = self.folder.join(folder);
-            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-                if !wanted.contains(&*entry.file_name().to_string_lossy()) {
-                    let _ = fs::remove_file(entry.path());
-                }
-            }
-            let _ = fs::remove_dir(&folder);
-        }
-    }
-
     fn remove(self) -> Result<(), LedgerError> {
         remove_ledger(&self.folder, self.made)
     }
 
-    fn error(&self, doing: &'static str, source: io::Error) -> LedgerError {
+    pub(super) fn error(&self, doing: &'static str, source: io::Error) -> LedgerError {
         LedgerError::Io { doing, path: self.folder.clone(), source }
     }
 }
@@ -470,134 +277,15 @@ impl Drop for Untouched {
     }
 }
 
-/// Removes a ledger whole, the lock last, with the folders that were made for it. The caller holds the lock.
-fn remove_ledger(folder: &Path, made: usize) -> Result<(), LedgerError> {
-    for name in ["deploys", "layers", "before", "edited", "incoming"] {
-        remove_if_there(&folder.join(name), |path| fs::remove_dir_all(path))?;
-    }
-    for name in ["journal", "key", "folder.json", "lock"] {
-        remove_if_there(&folder.join(name), |path| fs::remove_file(path))?;
-    }
-    for path in folder.ancestors().take(made) {
-        // Somebody else's files below it are a reason to leave it.
-        if fs::remove_dir(path).is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
 impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ledger").field("folder", &self.folder).field("book", &self.book).finish_non_exhaustive()
     }
 }
 
-/// A file that has no name until it is whole.
-struct Temporary {
-    file: File,
-    path: PathBuf,
-}
-
-impl Temporary {
-    fn new(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(".new");
-        remove_if_there(&path, |path| fs::remove_file(path)).map_err(io::Error::other)?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Self { file, path })
-    }
-
-    fn readable(&self) -> io::Result<()> {
-        Ok(rustix::fs::fchmod(&self.file, rustix::fs::Mode::from_raw_mode(0o644))?)
-    }
-
-    fn persist(self, path: &Path) -> io::Result<()> {
-        self.file.sync_all()?;
-        fs::rename(&self.path, path)
-    }
-}
-
-/// Renders the snapshots: one file a deploy, one a candy, one for the folder itself.
-fn render(folder: &Path, book: &Book, made: usize) -> io::Result<BTreeMap<PathBuf, Vec<u8>>> {
-    let charly = env!("CARGO_PKG_VERSION").to_owned();
-    let mut files = BTreeMap::new();
-    files.insert(folder.join("folder.json"), folder_file(made)?);
-    for (id, record) in &book.deploys {
-        let path = folder.join("deploys").join(format!("{}.json", id.file_name()));
-        let (deploy, record) = (id.clone(), record.clone());
-        files.insert(path, json(&DeployFile { format: FORMAT, charly: charly.clone(), deploy, record })?);
-    }
-    let mut layers: BTreeMap<&str, LayerFile> = BTreeMap::new();
-    let fresh = |candy: &str| LayerFile {
-        format: FORMAT,
-        charly: charly.clone(),
-        candy: candy.to_owned(),
-        steps: BTreeMap::new(),
-        resources: BTreeMap::new(),
-    };
-    for (key, record) in &book.steps {
-        let layer = layers.entry(&key.candy).or_insert_with(|| fresh(&key.candy));
-        layer.steps.entry(key.deploy.clone()).or_default().insert(key.step.clone(), record.clone());
-    }
-    for (resource, entry) in &book.entries {
-        // A thing several candies claim is written down with the one that came first.
-        let candy = entry.all_claims().next().map_or("", |claim| &claim.candy);
-        layers.entry(candy).or_insert_with(|| fresh(candy)).resources.insert(resource.clone(), entry.clone());
-    }
-    for (candy, layer) in layers {
-        files.insert(folder.join("layers").join(format!("{}.json", escape(candy))), json(&layer)?);
-    }
-    Ok(files)
-}
-
-fn folder_file(made: usize) -> io::Result<Vec<u8>> {
-    json(&FolderFile { format: FORMAT, charly: env!("CARGO_PKG_VERSION").to_owned(), made })
-}
-
-fn write_folder_file(folder: &Path, made: usize) -> Result<(), LedgerError> {
-    let path = folder.join("folder.json");
-    let write = || {
-        let mut temporary = Temporary::new(folder)?;
-        temporary.file.write_all(&folder_file(made)?)?;
-        temporary.readable()?;
-        fs::rename(&temporary.path, &path)
-    };
-    write().map_err(|source| LedgerError::Io { doing: "write", path: path.clone(), source })
-}
-
-fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(value)?;
-    text.push(b'\n');
-    Ok(text)
-}
-
 fn load(folder: &Path, layers: bool) -> Result<Loaded, LedgerError> {
-    let mut loaded = Loaded::default();
-    let there = folder.try_exists();
-    if !there.map_err(|source| LedgerError::Io { doing: "look at", path: folder.to_owned(), source })? {
-        return Ok(loaded);
-    }
-    judge_owner(folder)?;
-    if let Some(file) = read::<FolderFile>(&folder.join("folder.json"), &mut loaded.files)? {
-        loaded.made = file.made;
-    }
-    for path in list(&folder.join("deploys"))? {
-        if let Some(file) = read::<DeployFile>(&path, &mut loaded.files)? {
-            loaded.book.deploys.insert(file.deploy, file.record);
-        }
-    }
-    let layers = if layers { list(&folder.join("layers"))? } else { Vec::new() };
-    for path in layers {
-        let Some(file) = read::<LayerFile>(&path, &mut loaded.files)? else { continue };
-        for (deploy, steps) in file.steps {
-            for (step, record) in steps {
-                let key = StepKey { deploy: deploy.clone(), candy: file.candy.clone(), step };
-                loaded.book.steps.insert(key, record);
-            }
-        }
-        // A crash between two snapshot files may leave a thing in two of them; the journal that is still there decides.
-        loaded.book.entries.extend(file.resources);
-    }
+    let snapshots = snapshot::load(folder, layers)?;
+    let mut loaded = Loaded { snapshots, ..Loaded::default() };
     let path = folder.join("journal");
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -612,75 +300,9 @@ fn load(folder: &Path, layers: bool) -> Result<Loaded, LedgerError> {
             let (run, deploy, what) = (run.clone(), deploy.clone(), what.clone());
             loaded.interrupted = Some(Interrupted { run, deploy, what });
         }
-        loaded.book.apply(record);
+        loaded.snapshots.book.apply(record);
     }
     Ok(loaded)
-}
-
-fn read<T: for<'a> Deserialize<'a> + Formatted>(
-    path: &Path,
-    files: &mut BTreeMap<PathBuf, Digest>,
-) -> Result<Option<T>, LedgerError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(LedgerError::Io { doing: "read", path: path.to_owned(), source }),
-    };
-    judge_owner(path)?;
-    let garbage = |source: serde_json::Error| {
-        let (line, column) = (source.line(), source.column());
-        LedgerError::Garbage { path: path.to_owned(), line, column, source }
-    };
-    let value = serde_json::from_slice::<T>(&bytes);
-    // What a newer format means is not for this engine to judge, be it readable or not.
-    if value.as_ref().map_or(true, |value| value.format() > FORMAT)
-        && let Ok(Head { format, charly }) = serde_json::from_slice(&bytes)
-        && format > FORMAT
-    {
-        return Err(LedgerError::Newer { path: path.to_owned(), charly, format });
-    }
-    let value = value.map_err(garbage)?;
-    files.insert(path.to_owned(), Digest::of(&bytes));
-    Ok(Some(value))
-}
-
-fn list(folder: &Path) -> Result<Vec<PathBuf>, LedgerError> {
-    let error = |source| LedgerError::Io { doing: "list", path: folder.to_owned(), source };
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(error(source)),
-    };
-    judge_owner(folder)?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(error)?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-/// Makes the ledger's folder, and returns how many folders had to be made, the ledger's own included.
-fn make_folder(folder: &Path) -> Result<usize, LedgerError> {
-    let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
-    let error = |source| LedgerError::Io { doing: "make", path: folder.to_owned(), source };
-    missing.iter().rev().try_for_each(|path| public_folder(path)).map_err(error)?;
-    judge_owner(folder)?;
-    Ok(missing.len())
-}
-
-fn judge_owner(folder: &Path) -> Result<(), LedgerError> {
-    let meta =
-        fs::metadata(folder).map_err(|source| LedgerError::Io { doing: "look at", path: folder.to_owned(), source })?;
-    let me = rustix::process::geteuid().as_raw();
-    let mine = meta.uid() == me || meta.uid() == 0;
-    if mine && meta.mode() & 0o022 == 0 {
-        return Ok(());
-    }
-    Err(LedgerError::Foreign { path: folder.to_owned(), owner: meta.uid() })
 }
 
 fn cut_torn_end(folder: &Path, length: u64) -> Result<(), LedgerError> {
@@ -696,32 +318,5 @@ fn cut_torn_end(folder: &Path, length: u64) -> Result<(), LedgerError> {
     match cut() {
         Ok(()) => Ok(()),
         Err(source) => Err(LedgerError::Io { doing: "repair", path: path.clone(), source }),
-    }
-}
-
-/// Makes a folder that everybody may read, whatever the umask: what was applied is no secret, and who owns what can be asked
-/// without rights.
-fn public_folder(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-fn private_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn sync_folder(folder: &Path) -> Result<(), LedgerError> {
-    let sync = || File::open(folder)?.sync_all();
-    sync().map_err(|source| LedgerError::Io { doing: "write", path: folder.to_owned(), source })
-}
-
-fn remove_if_there(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<(), LedgerError> {
-    match remove(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(LedgerError::Io { doing: "remove", path: path.to_owned(), source }),
     }
 }

@@ -158,9 +158,11 @@ fn keep(program: c_int, status: RawFd, script: Option<&CStr>) -> ! {
             if let Some(script) = script {
                 let _ = rustix::fs::unlink(script);
             }
+            // By its own number, too: on its way to the exec it has no group yet.
             // SAFETY: as above; a failure to kill means that there is nothing left to kill.
             unsafe {
                 libc::kill(-program, libc::SIGKILL);
+                libc::kill(program, libc::SIGKILL);
                 libc::_exit(0)
             }
         }

@@ -24,7 +24,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use charly_ir::facts::Facts;
 use charly_ir::frame::Frame;
 use charly_ir::message::{
-    CandySummary, DeploySummary, Done, Event, Hello, PROTOCOL, Problem, Reply, Request, SecretValue, Verdict,
+    CandySummary, DeployState, DeploySummary, Done, Event, Hello, PROTOCOL, Problem, Reply, Request, SecretValue,
+    Verdict,
 };
 
 use crate::ledger::{DeployId, DeployRecord, Holder, Ledger, LedgerError, Probe};
@@ -115,15 +116,16 @@ impl Session<'_> {
 
     /// Opens the sides for writing, root's only where it is concerned.
     ///
-    /// It is if the request asks for it, if its ledger knows of the deploy, or if the user's ledger names steps that it does
-    /// not have itself: what cannot be read must never be taken for nothing.
+    /// It is if the request asks for it, if its ledger knows of the deploy, or if the user's ledger names steps of a deploy that
+    /// is there whole and does not have them itself: what cannot be read must never be taken for nothing. A run that was cut
+    /// off may have steps that no ledger has yet, or has any more.
     fn writing(&mut self, run: &str, deploy: &DeployId, asks_root: bool) -> Result<Hands, WorkError> {
         let (run, since_s) = (run.to_owned(), now_s());
         let holder = Holder { pid: std::process::id(), run, deploy: deploy.name.clone(), since_s, step: String::new() };
         let probe = self.probe.as_mut().and_then(|probe| probe(Side::User));
         let mut user = Hand::writing(venue(self.settings, Side::User)?, holder.clone(), probe)?;
-        let record = user.book().deploys.get(deploy);
-        let named = record.map_or(0, |record| record.candies.iter().map(|candy| candy.steps.len()).sum::<usize>());
+        let whole = user.book().deploys.get(deploy).filter(|record| record.state == DeployState::Complete);
+        let named = whole.map_or(0, |record| record.candies.iter().map(|candy| candy.steps.len()).sum::<usize>());
         let concerned = asks_root
             || named > user.steps_of(deploy)?.len()
             || deploys(self.settings, Side::System).map_or(true, |deploys| deploys.contains_key(deploy));

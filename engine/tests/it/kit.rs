@@ -157,7 +157,7 @@ pub(crate) fn cut_off(records: usize) -> MakeProbe {
 
 impl Controller {
     /// Contents of the kit's files follow from their digests' sources: every text a plan mentions in [`file`].
-    fn know(&mut self, plan: &InstallPlan) {
+    pub(crate) fn know(&mut self, plan: &InstallPlan) {
         for number in 0..=9 {
             let text = number.to_string();
             self.blobs.insert(Digest::of(text.as_bytes()), text.into_bytes());
@@ -239,7 +239,7 @@ pub(crate) fn apply(plan: &InstallPlan) -> Apply {
     }
 }
 
-fn remove(layers: &[&str]) -> Remove {
+pub(crate) fn remove(layers: &[&str]) -> Remove {
     Remove {
         deploy: "local".into(),
         run: "run".into(),

@@ -5,6 +5,7 @@
 mod basics;
 mod crash;
 mod gone;
+mod kill;
 mod kit;
 mod laws;
 mod old;

@@ -1,0 +1,101 @@
+//! The folder that a ledger lies in: made, judged, written to, and removed.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::error::LedgerError;
+
+/// Makes the ledger's folder, and returns how many folders had to be made, the ledger's own included.
+pub(super) fn make_folder(folder: &Path) -> Result<usize, LedgerError> {
+    let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
+    let error = |source| LedgerError::Io { doing: "make", path: folder.to_owned(), source };
+    missing.iter().rev().try_for_each(|path| public_folder(path)).map_err(error)?;
+    judge_owner(folder)?;
+    Ok(missing.len())
+}
+
+/// Removes a ledger whole, the lock last, with the folders that were made for it. The caller holds the lock.
+pub(super) fn remove_ledger(folder: &Path, made: usize) -> Result<(), LedgerError> {
+    for name in ["deploys", "layers", "before", "edited", "incoming"] {
+        remove_if_there(&folder.join(name), |path| fs::remove_dir_all(path))?;
+    }
+    for name in ["journal", "key", "folder.json", "lock"] {
+        remove_if_there(&folder.join(name), |path| fs::remove_file(path))?;
+    }
+    for path in folder.ancestors().take(made) {
+        // Somebody else's files below it are a reason to leave it.
+        if fs::remove_dir(path).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn judge_owner(folder: &Path) -> Result<(), LedgerError> {
+    let meta =
+        fs::metadata(folder).map_err(|source| LedgerError::Io { doing: "look at", path: folder.to_owned(), source })?;
+    let me = rustix::process::geteuid().as_raw();
+    let mine = meta.uid() == me || meta.uid() == 0;
+    if mine && meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(LedgerError::Foreign { path: folder.to_owned(), owner: meta.uid() })
+}
+
+/// Makes a folder that everybody may read, whatever the umask: what was applied is no secret, and who owns what can be asked
+/// without rights.
+pub(super) fn public_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+pub(super) fn sync_folder(folder: &Path) -> Result<(), LedgerError> {
+    let sync = || File::open(folder)?.sync_all();
+    sync().map_err(|source| LedgerError::Io { doing: "write", path: folder.to_owned(), source })
+}
+
+pub(super) fn remove_if_there(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<(), LedgerError> {
+    match remove(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(LedgerError::Io { doing: "remove", path: path.to_owned(), source }),
+    }
+}
+
+/// A file that has no name until it is whole.
+pub(super) struct Temporary {
+    pub(super) file: File,
+    path: PathBuf,
+}
+
+impl Temporary {
+    pub(super) fn new(folder: &Path) -> io::Result<Self> {
+        let path = folder.join(".new");
+        remove_if_there(&path, |path| fs::remove_file(path)).map_err(io::Error::other)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok(Self { file, path })
+    }
+
+    pub(super) fn readable(&self) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(&self.file, rustix::fs::Mode::from_raw_mode(0o644))?)
+    }
+
+    pub(super) fn persist(self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        self.put(path)
+    }
+
+    /// Gives it its name before it is known to be durable.
+    pub(super) fn put(self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)
+    }
+}
