@@ -65,6 +65,9 @@ pub(crate) enum Verb {
     /// List, show, validate and begin candies
     #[command(subcommand)]
     Candy(verb::candy::Verb),
+    /// Make, start, stop, copy and delete virtual machines
+    #[command(subcommand)]
+    Vm(verb::vm::Verb),
     Validate(verb::validate::Args),
     Check(verb::check::Args),
     Why(verb::why::Args),
@@ -83,6 +86,7 @@ impl Verb {
         match self {
             Self::Bundle(verb) => verb.run(cx),
             Self::Candy(verb) => verb.run(cx),
+            Self::Vm(verb) => verb.run(cx),
             Self::Validate(args) => verb::validate::run(cx, &args),
             Self::Check(args) => verb::check::run(cx, &args),
             Self::Why(args) => verb::why::run(cx, &args),

@@ -43,6 +43,10 @@ pub(crate) struct Context {
     pub(crate) home: PathBuf,
     /// What may be thrown away.
     pub(crate) cache: PathBuf,
+    /// What is known of machines and must not be lost.
+    pub(crate) state: PathBuf,
+    /// What machines are made of.
+    pub(crate) data: PathBuf,
     /// The machine's own file.
     pub(crate) machine_file: PathBuf,
     /// Whether repositories are looked up again.
@@ -77,6 +81,8 @@ impl Context {
             project,
             working,
             cache: base("XDG_CACHE_HOME", ".cache"),
+            state: base("XDG_STATE_HOME", ".local/state"),
+            data: base("XDG_DATA_HOME", ".local/share"),
             machine_file: base("XDG_CONFIG_HOME", ".config").join(FILE_NAME),
             home,
             refresh: globals.refresh,

@@ -10,5 +10,5 @@ mod secret;
 pub(crate) use compose::{Ask, Layers, absolute};
 pub(crate) use place::{Place, declared, find, this_machine};
 pub(crate) use reach::Reach;
-pub(crate) use recipe::{DeployRecipe, Wishes, run_id};
+pub(crate) use recipe::{DeployRecipe, Downloads, Wishes, run_id};
 pub(crate) use secret::SecretSource;

@@ -57,7 +57,7 @@ pub(crate) struct Outcome {
 
 /// How downloads are fetched.
 #[derive(Debug, Clone)]
-struct Downloads {
+pub(crate) struct Downloads {
     folder: PathBuf,
     interrupts: Interrupts,
     visible: bool,
@@ -89,11 +89,7 @@ impl DeployRecipe {
         added: Vec<LayerRef>,
         wishes: Wishes,
     ) -> Self {
-        let downloads = Downloads {
-            folder: cx.cache.join("downloads"),
-            interrupts: cx.interrupts.clone(),
-            visible: !cx.printer.quiet && !cx.printer.is_json(),
-        };
+        let downloads = Downloads::new(cx);
         let (workspace, outcome) = (Mutex::new(workspace), Mutex::new(None));
         Self {
             name: name.to_owned(),
@@ -176,7 +172,15 @@ impl Recipe for DeployRecipe {
 }
 
 impl Downloads {
-    fn fetcher(&self) -> Fetcher {
+    pub(crate) fn new(cx: &Context) -> Self {
+        Self {
+            folder: cx.cache.join("downloads"),
+            interrupts: cx.interrupts.clone(),
+            visible: !cx.printer.quiet && !cx.printer.is_json(),
+        }
+    }
+
+    pub(crate) fn fetcher(&self) -> Fetcher {
         let config = ureq::Agent::config_builder()
             .user_agent(concat!("charly/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(Duration::from_secs(30)))

@@ -9,4 +9,5 @@ pub(crate) mod drift;
 pub(crate) mod man;
 pub(crate) mod skill;
 pub(crate) mod validate;
+pub(crate) mod vm;
 pub(crate) mod why;

@@ -1,5 +1,18 @@
 //! Virtual machines: their disks, their first boot, their life.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`spec`] | what a machine is to be: sizes read, defaults applied |
+//! | [`state`] | what is known of it: one locked file, written whole or not at all |
+//! | [`base`], [`bootstrap`] | disks that others lie over: fetched, or made of packages |
+//! | [`disk`] | its own disk, made and changed by `qemu-img` |
+//! | [`seed`] | what its first boot is told, on a small disk |
+//! | [`backend`], [`qemu`] | what runs it |
+//! | [`life`] | all of it, from absent to ready and back |
+//!
+//! Others reach a machine by [`State::load`] and [`State::endpoint`], and give it power by [`Machines::start`].
 
+pub mod backend;
 pub mod base;
 pub mod bootstrap;
 mod cloud_init;
@@ -7,27 +20,23 @@ pub mod disk;
 mod distro;
 mod error;
 mod identity;
+pub mod life;
 mod name;
+mod port;
 pub mod qemu;
+mod ready;
 pub mod seed;
 pub mod size;
 pub mod spec;
 pub mod state;
 mod tool;
 
+pub use backend::{BackendKind, VmBackend};
 pub use cloud_init::Rendered;
 pub use distro::{release, releases};
 pub use error::MachineError;
 pub use identity::KeyPair;
+pub use life::{Machines, Settings, Stage, Step};
 pub use name::{BadName, Name};
 pub use spec::Spec;
 pub use state::{Endpoint, State};
-
-use serde::{Deserialize, Serialize};
-/// What runs a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendKind {
-    /// QEMU itself.
-    Qemu,
-}

@@ -64,6 +64,9 @@ pub enum Source {
         path: String,
         /// Its format.
         format: Option<DiskFormat>,
+        /// Whether it is used where it lies, instead of a copy.
+        #[serde(default)]
+        in_place: bool,
     },
 }
 
@@ -344,7 +347,7 @@ impl Reader<'_> {
                     return self.wrong(Some(imported.span), what, "write `qcow2` or `raw`");
                 }
             };
-            return Some(Source::Imported { path: imported.value.disk_path.value.clone(), format });
+            return Some(Source::Imported { path: imported.value.disk_path.value.clone(), format, in_place: false });
         }
         let span = source.bootc.as_ref().map(|bootc| bootc.span);
         let hint =

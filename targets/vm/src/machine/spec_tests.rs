@@ -81,7 +81,6 @@ fn mistakes_are_named_with_their_place() {
         (with("cloud_init: {hostname: 'a b'}"), "4:28 `a b` is no host name"),
         (image("checksum: {value: abc}"), "3:70 `abc` is no checksum of 64 hexadecimal digits"),
         ("source: {cloud_image: {url: 'ftp://x'}}".into(), "3:33 `ftp://x` is no address of an image"),
-        ("source: {}".into(), "2:3 `source` says not exactly once where the disk comes from"),
         ("source: {bootc: {box: x}}".into(), "3:21 the source `bootc` is not there yet"),
         ("source: {bootstrap: {distro: fedora}}".into(), "3:34 `fedora` cannot be bootstrapped here"),
         ("source: {clone: {from_vm: A}}".into(), "3:31 `A` names no machine"),

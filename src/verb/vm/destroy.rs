@@ -1,0 +1,39 @@
+//! `vm destroy`
+
+use charly_ir::message::Problem;
+
+use super::{done, machines, name};
+use crate::context::Context;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{Question, ask};
+
+/// Take a machine away, cutting its power where it has any; its disk stays unless `--disk` is given
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The machine
+    name: String,
+    /// Delete its disk, too
+    #[arg(long)]
+    disk: bool,
+}
+
+pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
+    let name = name(&args.name)?;
+    let question = if args.disk {
+        format!("This deletes `{name}` with its disk, and nothing brings that back. Go on?")
+    } else {
+        format!("This deletes `{name}` and keeps its disk. Go on?")
+    };
+    match cx.yes.then_some(true).or_else(|| ask(&Question(&question), &cx.interrupts)) {
+        Some(true) => {}
+        Some(false) => return Err(Failure::new(Exit::Refused, Problem::new("nothing was deleted"))),
+        None => {
+            let problem = Problem::new("nobody can be asked whether the machine is to be deleted").hint("add `--yes`");
+            return Err(Failure::new(Exit::Refused, problem));
+        }
+    }
+    if let Some(kept) = machines(cx).destroy(&name, args.disk)?.kept {
+        cx.printer.say(format_args!("kept its disk, `{}`", kept.display()));
+    }
+    done(cx)
+}

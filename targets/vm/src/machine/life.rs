@@ -1,0 +1,636 @@
+//! A machine's life: absent, built, stopped, booting, ready, and back.
+//!
+//! Every step of a making is repeated without harm: whatever ends it early, the same command goes on from there.
+//! Invariant: only [`Machines::destroy`] deletes a disk, and only where it is told to.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use charly_target_core::Interrupts;
+use charly_target_core::fetch::Fetcher;
+
+use super::backend::{BackendKind, NotLaunched, Power, VmBackend};
+use super::disk::OnSnapshot;
+use super::qemu::{Qemu, line};
+use super::spec::{DiskFormat, KeySource, Source, Spec};
+use super::state::{self, KeyInjection, Lock, Made, Snapshot, Started, home};
+use super::{KeyPair, MachineError, Name, Rendered, State, base, bootstrap, disk, identity, port, ready, seed, spec};
+
+/// How often another port is tried where somebody takes the one that was free.
+const PORTS: usize = 8;
+
+/// Where machines and what they are made of are kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder of all machines, each in one of its own.
+    pub folder: PathBuf,
+    /// The folder of bases.
+    pub bases: PathBuf,
+    /// A folder for what may be thrown away.
+    pub work: PathBuf,
+    /// The user's home folder, which `~` in the path of a key stands for.
+    pub home: PathBuf,
+}
+
+/// All machines of a user.
+#[derive(Debug, Clone)]
+pub struct Machines {
+    settings: Settings,
+}
+
+/// Where a machine stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Its making was begun, and goes on with the same command.
+    HalfMade,
+    /// Its disk is there.
+    Built,
+    /// It has no power.
+    Stopped,
+    /// It has power, and its sshd does not answer yet.
+    Booting,
+    /// Its sshd answers.
+    Ready,
+    /// It is held.
+    Paused,
+    /// What ran it ended without a shutdown.
+    Crashed,
+}
+
+/// What a machine's making or starting is at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A distribution's image is fetched, where it is not there.
+    Fetching(String),
+    /// A base is made of packages, where it is not there.
+    Bootstrapping(String),
+    /// The disk is made.
+    Disk,
+    /// The machine is given power.
+    Starting,
+    /// It runs more slowly than it could.
+    Slow(String),
+    /// Its port was taken, and it has another.
+    Port(u16),
+    /// Its sshd is waited for.
+    Booting,
+}
+
+/// Sees what a making or a start is at.
+pub type Tell<'a> = &'a mut dyn FnMut(Step);
+
+/// How a machine is stopped.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop {
+    /// How long it may take for its shutdown.
+    pub patience: Duration,
+    /// Whether its power is cut where it takes longer.
+    pub force: bool,
+}
+
+/// What is left of a machine that was destroyed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destroyed {
+    /// The disk, where it was kept.
+    pub kept: Option<PathBuf>,
+}
+
+impl Machines {
+    /// Takes the folders.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+
+    /// Returns the folder of all machines.
+    pub fn folder(&self) -> &Path {
+        &self.settings.folder
+    }
+
+    /// Lists the machines.
+    pub fn names(&self) -> Result<Vec<Name>, MachineError> {
+        state::names(&self.settings.folder)
+    }
+
+    /// Returns a machine; one that is not there is refused.
+    pub fn get(&self, name: &Name) -> Result<State, MachineError> {
+        State::load(&self.settings.folder, name)?.ok_or_else(|| {
+            MachineError::invalid(
+                format!("there is no machine `{name}`"),
+                format!("make it with `charly vm create {name}`"),
+            )
+        })
+    }
+
+    /// Finds out where a machine stands.
+    pub fn stage(&self, state: &State) -> Result<Stage, MachineError> {
+        match state.made {
+            Made::Begun => return Ok(Stage::HalfMade),
+            Made::Built => return Ok(Stage::Built),
+            Made::Whole => {}
+        }
+        let home = self.home(&state.name);
+        Ok(match backend(state.backend).power(&home, state)? {
+            Power::Off => Stage::Stopped,
+            // With its host's power gone nothing crashed.
+            Power::Lost if state.observed.as_ref().is_some_and(|seen| seen.host_boot == host_boot()) => Stage::Crashed,
+            Power::Lost => Stage::Stopped,
+            Power::Paused => Stage::Paused,
+            Power::On if ready::answers(state.ssh_port) => Stage::Ready,
+            Power::On => Stage::Booting,
+        })
+    }
+
+    /// Makes a machine's disk and no more; goes on with a making that was begun.
+    pub fn build(
+        &self,
+        name: &Name,
+        spec: &Spec,
+        fetcher: &mut Fetcher,
+        tell: Tell<'_>,
+    ) -> Result<State, MachineError> {
+        let lock = Lock::take(&self.settings.folder, name)?;
+        let state = self.begin(name, spec, false, &lock)?;
+        self.built(state, fetcher, tell, &lock)
+    }
+
+    /// Makes a machine; goes on with a making that was begun. With `adopt` it takes the disk that an earlier one left.
+    pub fn create(
+        &self,
+        name: &Name,
+        spec: &Spec,
+        adopt: bool,
+        fetcher: &mut Fetcher,
+        tell: Tell<'_>,
+    ) -> Result<State, MachineError> {
+        let lock = Lock::take(&self.settings.folder, name)?;
+        let state = self.begin(name, spec, adopt, &lock)?;
+        let mut state = self.built(state, fetcher, tell, &lock)?;
+        self.seeded(&mut state)?;
+        state.made = Made::Whole;
+        state.save(&self.settings.folder, &lock)?;
+        Ok(state)
+    }
+
+    /// Gives a machine power; fine where it has it.
+    pub fn start(&self, name: &Name, tell: Tell<'_>) -> Result<State, MachineError> {
+        let lock = Lock::take(&self.settings.folder, name)?;
+        self.started(self.whole(name)?, tell, &lock)
+    }
+
+    /// Waits until a machine's sshd answers.
+    pub fn await_ready(
+        &self,
+        state: &State,
+        at_most: Duration,
+        interrupts: &Interrupts,
+        tell: Tell<'_>,
+    ) -> Result<(), MachineError> {
+        tell(Step::Booting);
+        let home = self.home(&state.name);
+        let runs = || Ok(matches!(backend(state.backend).power(&home, state)?, Power::On | Power::Paused));
+        ready::wait(&state.name, state.ssh_port, at_most, interrupts, &runs)
+    }
+
+    /// Takes a machine's power; fine where it has none.
+    pub fn stop(&self, name: &Name, how: Stop) -> Result<(), MachineError> {
+        let lock = Lock::take(&self.settings.folder, name)?;
+        self.stopped(&self.whole(name)?, how, &lock)
+    }
+
+    /// Takes a machine's power and gives it back.
+    pub fn restart(&self, name: &Name, how: Stop, tell: Tell<'_>) -> Result<State, MachineError> {
+        let lock = Lock::take(&self.settings.folder, name)?;
+        let state = self.whole(name)?;
+        self.stopped(&state, how, &lock)?;
+        self.started(state, tell, &lock)
+    }
+
+    /// Writes a machine's seed anew, from what is declared now; its next boot does as a first one does.
+    pub fn reseed(&self, name: &Name, spec: &Spec) -> Result<State, MachineError> {
+        let lock = Lock::take(&self.settings.folder, name)?;
+        let mut state = self.whole(name)?;
+        self.needs_rest(&state, "given another seed")?;
+        state.desired.cloud_init = spec.cloud_init.clone();
+        state.reseeded += 1;
+        self.seeded(&mut state)?;
+        state.save(&self.settings.folder, &lock)?;
+        Ok(state)
+    }
+
+    /// Tells whether a machine's first boot was told otherwise than is declared now.
+    pub fn needs_reseed(&self, state: &State, spec: &Spec) -> Result<bool, MachineError> {
+        let mut state = state.clone();
+        state.desired.cloud_init = spec.cloud_init.clone();
+        let rendered = self.rendered(&state)?;
+        Ok(state.cloud_init_rendered_digest.is_some_and(|digest| digest != rendered.digest()))
+    }
+
+    /// Takes a snapshot of a machine's disk, whether it runs or not.
+    pub fn take_snapshot(&self, name: &Name, snapshot: &str) -> Result<Snapshot, MachineError> {
+        let lock = Lock::take(&self.settings.folder, name)?;
+        let mut state = self.whole(name)?;
+        if !spec::word(snapshot) {
+            let hint = "write letters, digits and `.+_-`";
+            return Err(MachineError::invalid(format!("`{snapshot}` is no name for a snapshot"), hint));
+        }
+        if held(&state)?.iter().any(|held| held == snapshot) {
+            let hint = "choose another name, or delete it first";
+            return Err(MachineError::invalid(format!("`{name}` has a snapshot `{snapshot}`"), hint));
+        }
+        let home = self.home(name);
+        let at_rest = match backend(state.backend).power(&home, &state)? {
+            Power::On | Power::Paused => backend(state.backend).snapshot(&home, &state, snapshot)?,
+            power => {
+                disk::snapshot(&state.disk_path, OnSnapshot::Create, snapshot)?;
+                power == Power::Off
+            }
+        };
+        let taken = Snapshot { name: snapshot.to_owned(), taken: now(), at_rest };
+        state.snapshots.retain(|known| known.name != snapshot);
+        state.snapshots.push(taken.clone());
+        state.save(&self.settings.folder, &lock)?;
+        Ok(taken)
+    }
+
+    /// Lists a machine's snapshots: those that its disk holds, whoever took them.
+    pub fn snapshots(&self, name: &Name) -> Result<Vec<Snapshot>, MachineError> {
+        let state = self.get(name)?;
+        let held = disk::info(&state.disk_path, DiskFormat::Qcow2)?.snapshots.into_iter();
+        let known = |held: disk::Held| {
+            let known = state.snapshots.iter().find(|known| known.name == held.name).cloned();
+            known.unwrap_or(Snapshot { name: held.name, taken: held.date_sec, at_rest: false })
+        };
+        Ok(held.map(known).collect())
+    }
+
+    /// Puts a machine's disk back to what it was at a snapshot. It must have no power.
+    pub fn revert(&self, name: &Name, snapshot: &str) -> Result<(), MachineError> {
+        let _lock = Lock::take(&self.settings.folder, name)?;
+        let state = self.whole(name)?;
+        self.needs_rest(&state, "put back")?;
+        known_snapshot(&state, snapshot)?;
+        disk::snapshot(&state.disk_path, OnSnapshot::Revert, snapshot)
+    }
+
+    /// Forgets a snapshot, whether the machine runs or not.
+    pub fn forget_snapshot(&self, name: &Name, snapshot: &str) -> Result<(), MachineError> {
+        let lock = Lock::take(&self.settings.folder, name)?;
+        let mut state = self.whole(name)?;
+        known_snapshot(&state, snapshot)?;
+        let home = self.home(name);
+        match backend(state.backend).power(&home, &state)? {
+            Power::On | Power::Paused => backend(state.backend).forget(&home, &state, snapshot)?,
+            Power::Off | Power::Lost => disk::snapshot(&state.disk_path, OnSnapshot::Delete, snapshot)?,
+        }
+        state.snapshots.retain(|known| known.name != snapshot);
+        state.save(&self.settings.folder, &lock)
+    }
+
+    /// Takes a machine away. Its disk stays, with the keys that open it, unless `disk` says otherwise.
+    pub fn destroy(&self, name: &Name, disk: bool) -> Result<Destroyed, MachineError> {
+        let _lock = Lock::take(&self.settings.folder, name)?;
+        let home = self.home(name);
+        let state = State::load(&self.settings.folder, name)?;
+        let left = home.join(DISK);
+        if state.is_none() && !(disk && left.exists()) {
+            return Err(MachineError::invalid(
+                format!("there is no machine `{name}`"),
+                "`charly vm list` shows those there are",
+            ));
+        }
+        if let Some(state) = &state {
+            backend(state.backend).cut(&home, state)?;
+        }
+        let path = state.map_or(left, |state| state.disk_path);
+        // What was adopted where it lay is its owner's.
+        let keeps = (!disk || !path.starts_with(&home)) && path.exists();
+        let kept: &[&str] = if keeps { &[DISK, KEY, KEY_PUBLIC, HOST_KEY, HOST_KEY_PUBLIC, "uefi.fd"] } else { &[] };
+        // The state goes first: from then on there is no machine, and what is left is only files.
+        remove(&home.join("state.json"))?;
+        for entry in fs::read_dir(&home).map_err(MachineError::file("read", &home))? {
+            let entry = entry.map_err(MachineError::file("read", &home))?;
+            if !kept.iter().any(|kept| entry.file_name() == *kept) {
+                remove(&entry.path())?;
+            }
+        }
+        if !keeps {
+            fs::remove_dir(&home).map_err(MachineError::file("removed", &home))?;
+        }
+        Ok(Destroyed { kept: keeps.then_some(path) })
+    }
+
+    /// Opens a running machine's serial console.
+    pub fn console(&self, state: &State) -> Result<UnixStream, MachineError> {
+        let home = self.home(&state.name);
+        if !matches!(backend(state.backend).power(&home, state)?, Power::On | Power::Paused) {
+            let hint = format!("start it with `charly vm start {}`", state.name);
+            return Err(MachineError::refused(format!("`{}` does not run", state.name), hint));
+        }
+        backend(state.backend).console(&home).map_err(MachineError::file("opened", &home))
+    }
+
+    fn home(&self, name: &Name) -> PathBuf {
+        home(&self.settings.folder, name)
+    }
+
+    fn whole(&self, name: &Name) -> Result<State, MachineError> {
+        let state = self.get(name)?;
+        if state.made == Made::Whole {
+            return Ok(state);
+        }
+        let what = format!("the making of `{name}` has not come to its end");
+        Err(MachineError::refused(what, format!("`charly vm create {name}` goes on with it")))
+    }
+
+    fn needs_rest(&self, state: &State, what: &str) -> Result<(), MachineError> {
+        match backend(state.backend).power(&self.home(&state.name), state)? {
+            Power::Off | Power::Lost => Ok(()),
+            Power::On | Power::Paused => Err(MachineError::refused(
+                format!("`{}` runs, and cannot be {what}", state.name),
+                format!("stop it first: `charly vm stop {}`", state.name),
+            )),
+        }
+    }
+
+    /// Writes down what a machine is to be, or finds what was written down.
+    fn begin(&self, name: &Name, spec: &Spec, adopt: bool, lock: &Lock) -> Result<State, MachineError> {
+        let folder = &self.settings.folder;
+        let home = self.home(name);
+        let mut state = match State::load(folder, name)? {
+            Some(state) if state.made == Made::Whole => {
+                let what = format!("there is a machine `{name}` already");
+                return Err(MachineError::refused(what, format!("start it with `charly vm start {name}`")));
+            }
+            Some(state) if state.disk_path.exists() && state.desired.source != spec.source => {
+                let what = format!("the disk of `{name}` was made from another source");
+                return Err(MachineError::refused(what, format!("`charly vm destroy {name} --disk` deletes it")));
+            }
+            Some(mut state) => {
+                state.desired = spec.clone();
+                state.ssh_user.clone_from(&spec.ssh.user);
+                state
+            }
+            None if home.join(DISK).exists() && !adopt => {
+                let what = format!("an earlier machine `{name}` left its disk, `{}`", home.join(DISK).display());
+                let hint = format!("take it with `--adopt`, or delete it with `charly vm destroy {name} --disk`");
+                return Err(MachineError::refused(what, hint));
+            }
+            None => {
+                let mut builder = fs::DirBuilder::new();
+                builder.recursive(true).mode(0o700);
+                builder.create(&home).map_err(MachineError::file("made", &home))?;
+                let port = match spec.ssh.port {
+                    Some(port) => port,
+                    None => port::free(&self.ports()?)?,
+                };
+                State::new(folder, name.clone(), spec.clone(), port)
+            }
+        };
+        state.key_injection_resolved = Some(self.key(&state)?);
+        KeyPair::at(&home.join(HOST_KEY), &state.name.domain())?;
+        state.save(folder, lock)?;
+        Ok(state)
+    }
+
+    fn key(&self, state: &State) -> Result<KeyInjection, MachineError> {
+        let ssh = &state.desired.ssh;
+        let (identity, public) = match &ssh.key {
+            KeySource::None => (None, None),
+            KeySource::Generate => {
+                let path = self.home(&state.name).join(KEY);
+                let pair = KeyPair::at(&path, &state.name.domain())?;
+                (Some(path), Some(pair.public))
+            }
+            KeySource::Path(path) => {
+                let path =
+                    path.strip_prefix("~/").map_or_else(|| PathBuf::from(path), |below| self.settings.home.join(below));
+                let public = identity::public_of(&path)?;
+                (Some(path), Some(public))
+            }
+        };
+        Ok(KeyInjection { identity, public, smbios: ssh.smbios, cloud_init: ssh.cloud_init })
+    }
+
+    /// Makes the disk, unless it is there.
+    fn built(
+        &self,
+        mut state: State,
+        fetcher: &mut Fetcher,
+        tell: Tell<'_>,
+        lock: &Lock,
+    ) -> Result<State, MachineError> {
+        if state.made >= Made::Built {
+            return Ok(state);
+        }
+        let size = state.desired.disk_size;
+        let (disk_path, bases) = (state.disk_path.clone(), &self.settings.bases);
+        match state.desired.source.clone() {
+            _ if disk_path.exists() => {}
+            Source::CloudImage { url, checksum } => {
+                tell(Step::Fetching(url.clone()));
+                let base = base::fetched(bases, &url, checksum.as_ref(), fetcher)?;
+                state.base = Some(base.path.clone());
+                // Before the disk, so that one found after a kill is never without what it lies over.
+                state.save(&self.settings.folder, lock)?;
+                tell(Step::Disk);
+                disk::overlay(&disk_path, &base.path, base.format, size)?;
+            }
+            Source::Bootstrap(recipe) => {
+                tell(Step::Bootstrapping(format!("{} {}", recipe.distro, recipe.suite)));
+                let base = bootstrap::made(bases, &self.settings.work, &recipe)?;
+                state.base = Some(base.path.clone());
+                // Before the disk, so that one found after a kill is never without what it lies over.
+                state.save(&self.settings.folder, lock)?;
+                tell(Step::Disk);
+                disk::overlay(&disk_path, &base.path, base.format, size)?;
+            }
+            Source::Clone { from, snapshot } => {
+                tell(Step::Disk);
+                self.cloned(&mut state, &from, snapshot.as_deref())?;
+            }
+            Source::Imported { path, format, in_place } => {
+                let path = PathBuf::from(path);
+                let format = format.map_or_else(|| disk::format(&path), Ok)?;
+                if in_place {
+                    if format != DiskFormat::Qcow2 {
+                        let hint = "leave it where it is and take a copy, without `--in-place`";
+                        return Err(MachineError::invalid("only a qcow2 disk is taken where it lies", hint));
+                    }
+                    state.disk_path = path;
+                } else {
+                    tell(Step::Disk);
+                    disk::alone(&path, format)?;
+                    disk::copy(&disk_path, &path, format, None, size)?;
+                }
+            }
+        }
+        state.made = Made::Built;
+        state.save(&self.settings.folder, lock)?;
+        Ok(state)
+    }
+
+    fn cloned(&self, state: &mut State, from: &Name, snapshot: Option<&str>) -> Result<(), MachineError> {
+        let _lock = Lock::take(&self.settings.folder, from)?;
+        let original = self.whole(from)?;
+        self.needs_rest(&original, "copied")?;
+        if let Some(snapshot) = snapshot {
+            known_snapshot(&original, snapshot)?;
+        }
+        state.base.clone_from(&original.base);
+        disk::copy(&state.disk_path, &original.disk_path, DiskFormat::Qcow2, snapshot, state.desired.disk_size)
+    }
+
+    fn rendered(&self, state: &State) -> Result<Rendered, MachineError> {
+        let host_key = KeyPair::at(&self.home(&state.name).join(HOST_KEY), &state.name.domain())?;
+        // A copy's own machine-id is the original's until its first boot makes it another.
+        let copied = matches!(state.desired.source, Source::Clone { .. });
+        Ok(Rendered::new(state, &host_key, copied))
+    }
+
+    /// Writes the seed, and what is known of the machine's host key.
+    fn seeded(&self, state: &mut State) -> Result<(), MachineError> {
+        let rendered = self.rendered(state)?;
+        let path = self.home(&state.name).join("seed.img");
+        seed::write(&path, &rendered)?;
+        state.seed_iso = Some(path);
+        state.cloud_init_rendered_digest = Some(rendered.digest());
+        self.know_host(state)
+    }
+
+    fn know_host(&self, state: &State) -> Result<(), MachineError> {
+        let home = self.home(&state.name);
+        let public = KeyPair::at(&home.join(HOST_KEY), &state.name.domain())?.public;
+        let part = home.join("known_hosts.part");
+        let path = home.join("known_hosts");
+        let key: Vec<_> = public.split(' ').take(2).collect();
+        identity::write_private(&part, format!("[127.0.0.1]:{} {}\n", state.ssh_port, key.join(" ")).as_bytes())?;
+        fs::rename(&part, &path).map_err(MachineError::file("written", &path))
+    }
+
+    fn started(&self, mut state: State, tell: Tell<'_>, lock: &Lock) -> Result<State, MachineError> {
+        let home = self.home(&state.name);
+        let runner = backend(state.backend);
+        if matches!(runner.power(&home, &state)?, Power::On | Power::Paused) {
+            return Ok(state);
+        }
+        if !state.disk_path.exists() {
+            let what = format!("the disk of `{}` is gone, `{}`", state.name, state.disk_path.display());
+            return Err(MachineError::refused(what, "put it back where it was"));
+        }
+        tell(Step::Starting);
+        for _ in 0..PORTS {
+            match runner.launch(&home, &state) {
+                Ok(launched) => {
+                    if let Some(why) = launched.slow {
+                        tell(Step::Slow(why));
+                    }
+                    let (host_boot, accelerator) = (host_boot(), launched.accelerator);
+                    state.observed = Some(Started { host_boot, accelerator, at: now() });
+                    state.save(&self.settings.folder, lock)?;
+                    return Ok(state);
+                }
+                Err(NotLaunched::Error(error)) => return Err(error),
+                Err(NotLaunched::PortTaken(said)) => {
+                    let taken = state.desired.forwards.iter().map(|forward| forward.host).chain(state.desired.ssh.port);
+                    if taken.into_iter().any(|port| !port::is_free(port)) {
+                        return Err(MachineError::refused(
+                            format!("a port of `{}` is somebody else's: {said}", state.name),
+                            "stop whoever has it, or declare another",
+                        ));
+                    }
+                    state.ssh_port = port::free(&self.ports()?)?;
+                    self.know_host(&state)?;
+                    state.save(&self.settings.folder, lock)?;
+                    tell(Step::Port(state.ssh_port));
+                }
+            }
+        }
+        Err(MachineError::failed("no port stays free long enough", "try again"))
+    }
+
+    fn stopped(&self, state: &State, how: Stop, _: &Lock) -> Result<(), MachineError> {
+        let home = self.home(&state.name);
+        let runner = backend(state.backend);
+        if matches!(runner.power(&home, state)?, Power::On | Power::Paused) {
+            let pressed = runner.press(&home, state);
+            if pressed.is_ok() && runner.await_off(&home, state, how.patience)? {
+                return Ok(());
+            }
+            if !how.force {
+                pressed?;
+                let what = format!("`{}` did not shut down within {} s", state.name, how.patience.as_secs());
+                let hint =
+                    format!("wait longer with `--timeout`, or cut its power: `charly vm stop {} --force`", state.name);
+                return Err(MachineError::failed(what, hint));
+            }
+        }
+        runner.cut(&home, state)
+    }
+
+    /// Returns the ports that machines have, running or not.
+    fn ports(&self) -> Result<Vec<u16>, MachineError> {
+        // One whose file cannot be read stands in nobody's way.
+        let states = self.names()?.into_iter().filter_map(|name| State::load(&self.settings.folder, &name).ok()?);
+        Ok(states
+            .flat_map(|state| {
+                state.desired.forwards.iter().map(|forward| forward.host).chain([state.ssh_port]).collect::<Vec<_>>()
+            })
+            .collect())
+    }
+}
+
+/// What a machine said on its console, below its folder.
+pub const CONSOLE_LOG: &str = line::CONSOLE_LOG;
+
+const DISK: &str = "disk.qcow2";
+const KEY: &str = "id_ed25519";
+const KEY_PUBLIC: &str = "id_ed25519.pub";
+const HOST_KEY: &str = "host_key";
+const HOST_KEY_PUBLIC: &str = "host_key.pub";
+
+/// Returns what runs machines of a kind.
+fn backend(kind: BackendKind) -> &'static dyn VmBackend {
+    match kind {
+        BackendKind::Qemu => &Qemu,
+    }
+}
+
+fn held(state: &State) -> Result<Vec<String>, MachineError> {
+    let held = disk::info(&state.disk_path, DiskFormat::Qcow2)?.snapshots;
+    Ok(held.into_iter().map(|held| held.name).collect())
+}
+
+fn known_snapshot(state: &State, snapshot: &str) -> Result<(), MachineError> {
+    let held = held(state)?;
+    if held.iter().any(|held| held == snapshot) {
+        return Ok(());
+    }
+    let what = format!("`{}` has no snapshot `{snapshot}`", state.name);
+    let hint = if held.is_empty() { "it has none".to_owned() } else { format!("it has `{}`", held.join("`, `")) };
+    Err(MachineError::invalid(what, hint))
+}
+
+fn remove(path: &Path) -> Result<(), MachineError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(MachineError::file("removed", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the boot that this machine is in.
+fn host_boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+#[path = "life_tests.rs"]
+mod tests;
