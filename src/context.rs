@@ -156,11 +156,15 @@ impl Context {
         let (settings, printer) = (reach.settings(self), self.printer);
         registry.add("ssh", move |name, declaration| {
             let address = declaration["address"].as_str().unwrap_or_default().parse::<Address>()?;
+            let path = |key: &str| declaration[key].as_str().map(PathBuf::from);
+            let mut settings = settings.clone();
+            settings.wishes.identity = settings.wishes.identity.or_else(|| path("identity"));
+            settings.wishes.known_hosts = settings.wishes.known_hosts.or_else(|| path("known_hosts"));
             let way = way(&address, &settings)?;
             for note in &way.notes {
                 printer.say(format_args!("note: {}", clean(note)));
             }
-            Ok(Box::new(Machine::new(name, way.hops, settings.clone())))
+            Ok(Box::new(Machine::new(name, way.hops, settings)))
         });
         registry
     }

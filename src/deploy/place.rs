@@ -5,12 +5,14 @@ use charly_plans::load::{DeployEntry, Workspace};
 use charly_plans::schema::{Deploy, TargetKind, VmSpec};
 use charly_target_core::DeployTarget;
 use charly_target_local::Local;
+use charly_target_vm::machine::{Endpoint, Name, State};
 use charly_target_vm::ssh::{Address, AddressError};
 use serde_json::json;
 
 use super::Reach;
 use crate::context::Context;
 use crate::exit::Failure;
+use crate::verb;
 
 /// What the names of machines that are reached directly begin with.
 const SSH: &str = "ssh:";
@@ -31,6 +33,8 @@ pub(crate) struct Place {
     pub(crate) entry: Option<DeployEntry>,
     /// What a step does that needs a reboot, where nobody says otherwise.
     pub(crate) reboot: RebootPolicy,
+    /// The virtual machine it is, which may have to be started.
+    pub(crate) machine: Option<Name>,
     /// What reaches it.
     pub(crate) target: Box<dyn DeployTarget>,
 }
@@ -40,6 +44,8 @@ pub(crate) struct Place {
 enum Kind {
     Local,
     Ssh(Address),
+    /// A virtual machine of this user's, which knows its own keys.
+    Vm(Name, Endpoint),
     /// A target that is declared, and that nobody can reach yet.
     Other(&'static str),
 }
@@ -54,7 +60,7 @@ pub(crate) fn declared(cx: &Context, workspace: &Workspace, name: &str, reach: &
     let known = name == Local::NAME
         || name.starts_with(SSH)
         || workspace.deploys().contains_key(name)
-        || name.strip_prefix(VM).is_some_and(|vm| workspace.vms().contains_key(vm));
+        || name.strip_prefix(VM).is_some_and(|vm| workspace.vms().contains_key(vm) || is_made(cx, vm));
     if known {
         return find(cx, workspace, name, reach);
     }
@@ -78,14 +84,19 @@ pub(crate) fn find(cx: &Context, workspace: &Workspace, name: &str, reach: &Reac
     let entry = workspace.deploys().get(name).cloned();
     let kind = match name.strip_prefix(SSH) {
         Some(address) => Kind::Ssh(address.parse().map_err(|error| unnamed(&error))?),
-        None => kind(workspace, name, entry.as_ref().map(|entry| &entry.deploy))?,
+        None => kind(cx, workspace, name, entry.as_ref().map(|entry| &entry.deploy))?,
     };
-    if matches!(kind, Kind::Ssh(_)) {
+    if matches!(kind, Kind::Ssh(_) | Kind::Vm(..)) {
         cx.start_network()?;
     }
     let (factory, declaration) = match &kind {
         Kind::Local => ("local", serde_json::Value::Null),
         Kind::Ssh(address) => ("ssh", json!({ "address": address.to_string() })),
+        Kind::Vm(_, Endpoint { host, port, user, identity, known_hosts }) => {
+            let address = Address { user: Some(user.clone()), host: host.clone(), port: Some(*port) };
+            let known_hosts = Some(known_hosts);
+            ("ssh", json!({ "address": address.to_string(), "identity": identity, "known_hosts": known_hosts }))
+        }
         Kind::Other(kind) => (*kind, serde_json::Value::Null),
     };
     Ok(Place {
@@ -93,16 +104,24 @@ pub(crate) fn find(cx: &Context, workspace: &Workspace, name: &str, reach: &Reac
         deploy: if name.starts_with(SSH) { Local::NAME.to_owned() } else { name.to_owned() },
         entry,
         reboot: if kind == Kind::Local { RebootPolicy::Skip } else { RebootPolicy::Perform },
+        machine: match kind {
+            Kind::Vm(name, _) => Some(name),
+            _ => None,
+        },
         target: cx.registry(reach).make(factory, name, &declaration)?,
     })
 }
 
 /// Says how a deploy is reached: what its declaration says, or what follows from its other keys.
-fn kind(workspace: &Workspace, name: &str, deploy: Option<&Deploy>) -> Result<Kind, Failure> {
+fn kind(cx: &Context, workspace: &Workspace, name: &str, deploy: Option<&Deploy>) -> Result<Kind, Failure> {
     let vm = deploy.and_then(|deploy| deploy.vm.as_ref()).map(|vm| vm.value.as_str());
     if let Some(vm) = vm.or_else(|| name.strip_prefix(VM)) {
-        let spec = workspace.vms().get(vm).map(|declared| &declared.value);
-        return Ok(Kind::Ssh(machine(vm, spec)?));
+        let (machines, named) = (verb::vm::machines(cx), verb::vm::name(vm)?);
+        if let Some(state) = State::load(machines.folder(), &named)? {
+            let endpoint = state.endpoint(machines.folder());
+            return Ok(Kind::Vm(named, endpoint));
+        }
+        return Ok(Kind::Ssh(machine(vm, workspace.vms().get(vm).map(|declared| &declared.value))?));
     }
     let Some(deploy) = deploy else { return Ok(Kind::Local) };
     Ok(match deploy.target.as_ref().map(|target| target.value) {
@@ -118,15 +137,21 @@ fn kind(workspace: &Workspace, name: &str, deploy: Option<&Deploy>) -> Result<Ki
     })
 }
 
-/// Returns where a declared machine is reached.
+/// Returns where a machine is reached that charly did not make: at the port of this machine that its declaration names.
 fn machine(vm: &str, spec: Option<&VmSpec>) -> Result<Address, Failure> {
     let ssh = spec.and_then(|spec| spec.ssh.as_ref());
     let Some(port) = ssh.and_then(|ssh| ssh.port.as_ref()) else {
-        return Err(Failure::invalid(format!("where the machine `{vm}` is reached is not known"))
-            .hint(format!("say so below `vm: {vm}: ssh:`, as `port:` of this machine")));
+        return Err(Failure::invalid(format!("there is no machine `{vm}` yet"))
+            .hint(format!("make it with `charly vm create {vm}`")));
     };
     let user = ssh.and_then(|ssh| ssh.user.clone());
     Ok(Address { user, host: "127.0.0.1".to_owned(), port: Some(port.value) })
+}
+
+/// Tells whether a machine was made, whether or not this project declares it.
+fn is_made(cx: &Context, vm: &str) -> bool {
+    let made = |name: Name| State::load(verb::vm::machines(cx).folder(), &name).is_ok_and(|state| state.is_some());
+    verb::vm::name(vm).is_ok_and(made)
 }
 
 fn unnamed(error: &AddressError) -> Failure {

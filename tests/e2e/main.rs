@@ -7,7 +7,10 @@
 
 mod candies;
 mod commands;
+mod cuts;
 mod faults;
 mod kit;
+mod machines;
 mod places;
 mod promises;
+mod remote;

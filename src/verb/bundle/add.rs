@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::deploy::{DeployRecipe, Place, Reach, SecretSource, Wishes, absolute, declared};
 use crate::exit::{Exit, Failure, Outcome, of_verdict};
 use crate::output::{Line, Policy, Progress, Summary};
-use crate::verb::check;
+use crate::verb::{self, check};
 
 /// Make a deploy hold what its entry declares and what was added by hand, LAYERs included
 ///
@@ -118,6 +118,9 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     };
     let policy = Policy { yes: cx.yes, gates: args.gates.open(), ..Policy::default() };
     let (place, recipe) = prepare(cx, &args.what, wishes)?;
+    if let Some(machine) = &place.machine {
+        verb::vm::running(cx, machine)?;
+    }
     let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy);
     let began = Instant::now();
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };

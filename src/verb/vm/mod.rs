@@ -18,7 +18,7 @@ mod stop;
 use std::time::Duration;
 
 use charly_ir::message::Problem;
-use charly_target_vm::machine::{BadName, MachineError, Machines, Name, Settings, State, Step};
+use charly_target_vm::machine::{BadName, MachineError, Machines, Name, Settings, Stage, State, Step};
 use clap::Subcommand;
 
 use crate::context::Context;
@@ -64,6 +64,9 @@ impl Verb {
     }
 }
 
+/// How long a machine that somebody's deploy needs is waited for. Without KVM, a start takes a minute or two.
+const START: Duration = Duration::from_secs(600);
+
 /// How long a machine is waited for.
 #[derive(Debug, clap::Args)]
 struct Wait {
@@ -88,8 +91,23 @@ impl Wait {
     }
 }
 
+/// Starts a machine that does not run, and waits until it answers.
+pub(crate) fn running(cx: &Context, name: &Name) -> Result<(), Failure> {
+    let machines = machines(cx);
+    let state = machines.get(name)?;
+    let state = match machines.stage(&state)? {
+        Stage::Ready => return Ok(()),
+        Stage::Booting => state,
+        Stage::HalfMade | Stage::Built | Stage::Stopped | Stage::Paused | Stage::Crashed => {
+            machines.start(name, &mut tell(cx.printer))?
+        }
+    };
+    machines.await_ready(&state, START, &cx.interrupts, &mut tell(cx.printer))?;
+    Ok(())
+}
+
 /// Returns all machines of the user.
-fn machines(cx: &Context) -> Machines {
+pub(crate) fn machines(cx: &Context) -> Machines {
     Machines::new(Settings {
         folder: cx.state.join("vm"),
         bases: cx.data.join("base"),
@@ -99,7 +117,7 @@ fn machines(cx: &Context) -> Machines {
 }
 
 /// Reads a machine's name, with or without the prefix that `bundle` knows machines by.
-fn name(text: &str) -> Result<Name, Failure> {
+pub(crate) fn name(text: &str) -> Result<Name, Failure> {
     let text = text.strip_prefix("vm:").unwrap_or(text);
     text.parse().map_err(|bad: BadName| Failure::invalid(bad.to_string()).hint(BadName::HINT))
 }

@@ -1,0 +1,146 @@
+//! Connections that break, machines that go away, and controllers that never come back.
+
+use std::time::Duration;
+
+use charly_lab::fault::{Act, Direction, Fault};
+
+use crate::kit::{Result, World};
+use crate::remote::Remote;
+
+/// How many moments of a run are cut at where nobody asks for more with `CHARLY_CUTS`.
+const CUTS: u64 = 30;
+
+/// A run of a bit of everything with a reboot in its middle, cut at moments spread over all of it. Each is gone on with by the
+/// same command, and ends as one that nobody disturbed.
+#[test]
+fn a_run_that_is_cut_anywhere_is_gone_on_with() -> Result {
+    let Some(remote) = Remote::new("cuts")? else { return Ok(()) };
+    let cuts = std::env::var("CHARLY_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(CUTS);
+    let add = "bundle add @ boots everything -y";
+    // Undisturbed, for its length and for what it leaves.
+    let began = remote.proxy.counts();
+    remote.run_through("deploy", add).exits(0);
+    let ended = remote.proxy.counts();
+    let placed = remote.placed();
+    remote.run_through("deploy", "bundle del @ -y").exits(0);
+    assert_eq!(remote.world.traces(), "");
+
+    let lengths = [
+        (Direction::ToServer, ended.to_server - began.to_server),
+        (Direction::ToClient, ended.to_client - began.to_client),
+    ];
+    for cut in 0..cuts {
+        let (direction, length) = lengths[usize::try_from(cut % 2).unwrap()];
+        // The greeting of SSH is of no interest beyond its first few cuts.
+        let at = 200 + (length - 200) * cut / cuts;
+        let act = [Act::Reset, Act::Close, Act::Corrupt][usize::try_from(cut / 2 % 3).unwrap()];
+        let what = format!("{act:?} after {at} of {length} bytes {direction:?}");
+        remote.proxy.heal();
+        remote.proxy.harm(Fault { direction, at, act });
+        let harmed = remote.run_through("deploy", add);
+        // What the harm was done to may have been over by then.
+        assert!([0, 1, 4].contains(&harmed.exit), "{what}: {harmed}");
+        remote.proxy.heal();
+        remote.await_reach();
+        let resumed = remote.run_through("deploy", add);
+        assert_eq!(resumed.exit, 0, "{what}: {harmed}\nthen {resumed}");
+        assert_eq!(remote.placed(), placed, "{what}");
+        assert_eq!(remote.run_through("deploy", add).exits(0).changed(), 0, "{what}");
+        remote.run_through("deploy", "bundle del @ -y").exits(0);
+        if cut % 5 == 4 {
+            assert_eq!(remote.world.traces(), "", "{what}");
+        }
+    }
+    assert_eq!(remote.world.traces(), "");
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_only_falls_silent_holds_no_lock() -> Result {
+    let Some(remote) = Remote::new("silent")? else { return Ok(()) };
+    let mut run = remote.start_through("deploy", "bundle add @ slow -y");
+    remote.world.await_in_guest("grep --quiet command:wait /var/lib/opencharly/installed/lock");
+    let status = remote.run("deploy", "bundle status @").exits(0);
+    assert!(status.to_string().contains("interrupted"), "{status}");
+    let refused = remote.run("deploy", "bundle add @ slow -y").exits(5).error();
+    assert!(refused.contains("slow") || refused.contains("wait"), "who holds it, and at what: {refused}");
+
+    let passed = remote.proxy.counts();
+    remote.proxy.harm(Fault { direction: Direction::ToServer, at: passed.to_server, act: Act::Stall });
+    remote.world.ok(
+        "root",
+        "timeout 150 sh -c 'while pgrep -u root charly-guest && ! [ -e /opt/slow/gone ]; do
+        grep -q command:wait /var/lib/opencharly/installed/lock || break; sleep 1; done; touch /run/e2e-go-on'",
+    );
+    remote.world.await_in_guest("! pgrep charly-guest");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    remote.run("deploy", "bundle add @ slow -y").exits(0);
+    assert_eq!(remote.world.ok("root", "cat /opt/slow/*"), "first\nlast\n");
+    remote.world.ok("root", "rm /run/e2e-go-on");
+    remote.gone("deploy", "slow");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_restarts_and_a_machine_that_loses_its_power_are_gone_on_with() -> Result {
+    let Some(mut remote) = Remote::new("sshdrestart")? else { return Ok(()) };
+    remote.world.guest.reboot()?; // Some units run at the first boot alone.
+    remote.world.remember()?;
+    // A server that restarts does not end the sessions it has.
+    let mut run = remote.start("deploy", "bundle add @ slow -y");
+    remote.world.await_in_guest("grep --quiet command:wait /var/lib/opencharly/installed/lock");
+    remote.world.ok("root", "systemctl restart ssh; touch /run/e2e-go-on");
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    remote.world.ok("root", "rm /run/e2e-go-on");
+    remote.gone("deploy", "slow");
+
+    let mut run = remote.start("deploy", "bundle add @ everything -y");
+    std::thread::sleep(Duration::from_millis(900));
+    let pulled = remote.world.guest.pull();
+    let code = run.wait().unwrap().code();
+    pulled?;
+    assert!([Some(0), Some(4)].contains(&code), "{code:?}");
+    remote.run("deploy", "bundle add @ everything -y").exits(4);
+    remote.world.guest.boot()?;
+    remote.run("deploy", "bundle add @ everything -y").exits(0);
+    remote.run("deploy", "drift @").exits(0);
+    remote.gone("deploy", "everything");
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_is_full_over_there_ends_the_run_with_its_name() -> Result {
+    let Some(remote) = Remote::prepared("sshfull", "mkdir /opt/small && mount -t tmpfs -o size=1m small /opt/small")?
+    else {
+        return Ok(());
+    };
+    let project = remote.copy_of_the_project();
+    let blob: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    std::fs::write(project.path().join("candy/big/blob"), &blob).unwrap();
+    let add = format!("-C {} bundle add @ big -y", project.path().display());
+    let error = remote.run("deploy", &add).exits(1).error();
+    assert!(error.contains("No space left on device") && error.contains("/opt/small"), "{error}");
+    remote.world.ok("root", "mount -o remount,size=20m /opt/small");
+    remote.run("deploy", &add).exits(0);
+    assert_eq!(remote.world.ok("root", "wc -c </opt/small/blob").trim(), "3000000");
+    remote.gone("deploy", "big");
+    Ok(())
+}
+
+#[test]
+fn two_controllers_are_told_of_each_other() -> Result {
+    let Some(remote) = Remote::new("twoctl")? else { return Ok(()) };
+    let world: &World = &remote.world;
+    let mut first = remote.start("deploy", "bundle add @ slow -y");
+    world.await_in_guest("grep --quiet command:wait /var/lib/opencharly/installed/lock");
+    for second in [remote.run("deploy", "bundle del @ -y"), world.json("deploy", "bundle add local hello -y")] {
+        let error = second.exits(5).error();
+        assert!(error.contains("local") && error.contains("wait"), "{error}");
+    }
+    world.ok("root", "touch /run/e2e-go-on");
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    world.ok("root", "rm /run/e2e-go-on");
+    remote.gone("deploy", "slow");
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! Machines over SSH: the same candies from outside, whoever logs in and whatever their shell does.
+
+use crate::kit::Result;
+use crate::remote::Remote;
+
+#[test]
+fn every_small_candy_comes_and_goes_over_ssh() -> Result {
+    let Some(remote) = Remote::new("sshsmall")? else { return Ok(()) };
+    for candy in ["hello", "ripgrep", "tmux", "direnv", "sshd-hardening"] {
+        remote.there("deploy", candy);
+        remote.gone("deploy", candy);
+    }
+    remote.there("root", "hello");
+    remote.gone("root", "hello");
+    Ok(())
+}
+
+#[test]
+fn every_server_comes_and_goes_over_ssh() -> Result {
+    let Some(remote) = Remote::new("sshservers")? else { return Ok(()) };
+    for candy in ["postgresql", "valkey", "caddy", "workstation"] {
+        remote.there("deploy", candy);
+        remote.gone("deploy", candy);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_tree_is_the_same_from_inside_and_from_outside() -> Result {
+    let Some(remote) = Remote::new("sshsame")? else { return Ok(()) };
+    remote.run("deploy", "bundle add @ everything files -y").exits(0);
+    let outside = remote.placed();
+    // The same deploy: what was added from outside is taken away from inside.
+    remote.world.json("deploy", "bundle del local -y").exits(0);
+    assert_eq!(remote.world.traces(), "");
+    remote.world.json("deploy", "bundle add local everything files -y").exits(0);
+    assert_eq!(remote.placed(), outside);
+    assert!(outside.lines().count() > 20, "{outside}");
+    remote.gone("deploy", "what was added from inside");
+    Ok(())
+}
+
+#[test]
+fn any_login_will_do() -> Result {
+    const NOISE: &str = "
+        for home in /root /home/deploy; do printf 'echo noise; sleep 0.3\\n' >$home/.bashrc.new
+            cat $home/.bashrc >>$home/.bashrc.new 2>/dev/null; mv $home/.bashrc.new $home/.bashrc; done
+        printf 'MaxSessions 1\\n' >/etc/ssh/sshd_config.d/e2e.conf
+        sed -i 's/^Subsystem.*//' /etc/ssh/sshd_config
+        systemctl restart ssh";
+    let Some(remote) = Remote::prepared("sshlogins", NOISE)? else { return Ok(()) };
+    for user in ["fishy", "cshy", "deploy", "root"] {
+        remote.there(user, "hello");
+        let home = if user == "root" { "/root".to_owned() } else { format!("/home/{user}") };
+        let owner = remote.world.ok("root", &format!("stat -c %U {home}/.local/bin/charly-hello"));
+        assert_eq!(owner.trim(), user, "it is in that user's home, and theirs");
+        remote.gone(user, "hello");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_home_without_programs_and_a_sudo_that_asks_are_no_obstacle() -> Result {
+    const PREPARE: &str = "
+        cp -a /home/deploy /tmp/deploy && mount -t tmpfs -o noexec,mode=700,uid=$(id -u deploy),gid=$(id -g deploy) small /home/deploy
+        cp -a /tmp/deploy/. /home/deploy && rm -r /tmp/deploy
+        rm -f /etc/sudoers.d/*; echo 'deploy ALL=(ALL:ALL) ALL' >/etc/sudoers.d/e2e; chmod 440 /etc/sudoers.d/e2e
+        echo 'deploy:open sesame' | chpasswd";
+    let Some(remote) = Remote::prepared("sshsudo", PREPARE)? else { return Ok(()) };
+    remote.there("deploy", "hello");
+    remote.gone("deploy", "hello");
+
+    let refused = remote.run("deploy", "bundle add @ files -y").exits(5).error();
+    assert!(refused.contains("password") && refused.contains("--ask-sudo"), "{refused}");
+    let wrong = remote.on_a_terminal("deploy", "bundle add @ files -y --ask-sudo", "close sesame");
+    assert_ne!(wrong.0, 0, "{}", wrong.1);
+    let (code, said) = remote.on_a_terminal("deploy", "bundle add @ files -y --ask-sudo", "open sesame");
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains("open sesame"), "{said}");
+    assert_eq!(remote.world.ok("root", "cat /etc/e2e/note"), "as declared\n");
+    let seen = "grep -r 'open sesame' /var/lib/opencharly /home/deploy /var/log --include=* -l 2>/dev/null; true";
+    assert_eq!(remote.world.ok("root", seen), "");
+    let (code, said) = remote.on_a_terminal("deploy", "bundle del @ -y --ask-sudo", "open sesame");
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(remote.world.traces(), "");
+    Ok(())
+}
+
+#[test]
+fn only_machines_that_are_known_are_spoken_to() -> Result {
+    let Some(remote) = Remote::new("sshkeys")? else { return Ok(()) };
+    let address = remote.world.guest.address();
+    let own = remote.world.guest.host_key()?;
+    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g";
+    for (known, want) in [
+        (String::new(), "ssh-keyscan"),
+        (format!("{address} {other}\n"), "ssh-keygen -R"),
+        (format!("@revoked * {own}\n{address} {own}\n"), "revoked"),
+    ] {
+        remote.know(&known);
+        let refused = remote.run("deploy", "bundle add @ hello -y").exits(5).error();
+        assert!(refused.contains(want), "{known}: {refused}");
+    }
+    remote.know(&format!("{address} {own}\n"));
+    remote.there("deploy", "hello");
+    remote.gone("deploy", "hello");
+    Ok(())
+}
+
+#[test]
+fn a_machine_is_rebooted_and_the_run_goes_on() -> Result {
+    let Some(mut remote) = Remote::new("sshreboot")? else { return Ok(()) };
+    remote.world.guest.reboot()?; // Some units run at the first boot alone.
+    remote.world.remember()?;
+    let before = remote.world.guest.boot_id()?;
+    let added = remote.run("deploy", "bundle add @ file-limits -y").exits(0);
+    assert_eq!(added.events("rebooting").len(), 1, "{added}");
+    assert_ne!(remote.world.guest.boot_id()?, before);
+    remote.there("deploy", "file-limits");
+    remote.gone("deploy", "file-limits");
+
+    let stopped = remote.run("deploy", "bundle add @ file-limits -y --no-reboot").exits(1);
+    assert!(stopped.error().contains("a reboot is due"), "{stopped}");
+    remote.world.guest.reboot()?;
+    let resumed = remote.run("deploy", "bundle add @ file-limits -y").exits(0);
+    assert!(resumed.events("rebooting").is_empty(), "it was rebooted by hand: {resumed}");
+    remote.gone("deploy", "file-limits");
+    Ok(())
+}
