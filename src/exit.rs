@@ -30,6 +30,32 @@ pub(crate) enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// Returns it in a word or two, for tables.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage | Self::Invalid => "invalid",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// Orders ends from good to bad, for a run that has several.
+    pub(crate) fn severity(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Refused => 1,
+            Self::Usage | Self::Invalid => 2,
+            Self::Unreachable => 3,
+            Self::Failed => 4,
+            Self::Interrupted => 5,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -73,6 +99,14 @@ impl Failure {
     /// Ends because of an error that is none of the venue's doing.
     pub(crate) fn error(exit: Exit, error: impl Into<Error>) -> Self {
         Self::new(exit, problem(&error.into()))
+    }
+
+    /// Returns what there is to say, where it is one thing.
+    pub(crate) fn problem(&self) -> Option<&Problem> {
+        match &self.cause {
+            Cause::Problem(problem) => Some(problem),
+            Cause::Findings(_) | Cause::NobodyReads => None,
+        }
     }
 
     /// Adds what to do next.

@@ -90,7 +90,7 @@ fn json(printer: Printer, exit: Exit, cause: &Cause) -> Result<(), Failure> {
 }
 
 /// Prints mistakes in documents, with their excerpts; one that is in no document as any other error.
-fn mistakes(findings: &[Diagnostic]) {
+pub(crate) fn mistakes(findings: &[Diagnostic]) {
     for (index, finding) in findings.iter().enumerate() {
         if index > 0 {
             Printer::complain("");
@@ -104,7 +104,7 @@ fn mistakes(findings: &[Diagnostic]) {
 }
 
 /// Prints an error: what, why from near to far, and what to do next.
-fn complain(Problem { what, because, hint }: &Problem) {
+pub(crate) fn complain(Problem { what, because, hint }: &Problem) {
     let (red, cyan) = (AnsiColor::Red.on_default().bold(), AnsiColor::Cyan.on_default().bold());
     let dim = Style::new().dimmed();
     Printer::complain(format_args!("{red}error{red:#}: {}", clean(what)));

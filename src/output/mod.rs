@@ -2,6 +2,7 @@
 
 mod clean;
 mod download;
+mod fleet;
 mod json;
 mod plan;
 mod printer;
@@ -9,13 +10,16 @@ mod progress;
 mod prompt;
 mod report;
 mod summary;
+mod timings;
 
 pub(crate) use clean::clean;
 pub(crate) use download::download_bar;
+pub(crate) use fleet::{Ended, Fleet, FleetLine};
 pub(crate) use json::Line;
 pub(crate) use plan::{PlanView, gate_reason};
 pub(crate) use printer::{Format, Printer};
-pub(crate) use progress::{Policy, Progress};
+pub(crate) use progress::{Policy, Progress, Tally};
 pub(crate) use prompt::{Question, ask, ask_secret, can_ask};
 pub(crate) use report::{calver, columns, counted, state_word, when};
 pub(crate) use summary::{Summary, checked, seconds};
+pub(crate) use timings::Timings;

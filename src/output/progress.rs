@@ -11,7 +11,7 @@ use charly_target_core::target::Decision;
 use charly_target_core::{Interrupts, Notice, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Line, PlanView, Printer, Question, ask, checked, clean, gate_reason, seconds};
+use super::{Line, PlanView, Printer, Question, Timings, ask, checked, clean, gate_reason, seconds};
 use crate::exit::{Exit, Failure};
 
 /// How many lines of a step's output are shown when it fails.
@@ -32,6 +32,7 @@ pub(crate) struct Progress {
     tail: VecDeque<String>,
     /// Whether the last line of the tail has not ended yet.
     open_line: bool,
+    timings: Timings,
     /// What was about to change.
     pub(crate) diff: Option<Diff>,
     /// How many checks there were.
@@ -65,7 +66,7 @@ impl Progress {
     /// Watches for a user.
     pub(crate) fn new(printer: Printer, interrupts: Interrupts, policy: Policy) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len} {wide_msg} {prefix:.dim}") {
             bar.set_style(style);
         }
         Self {
@@ -77,15 +78,22 @@ impl Progress {
             undoing: BTreeSet::new(),
             tail: VecDeque::new(),
             open_line: false,
+            timings: Timings::default(),
             diff: None,
             checks: Tally::default(),
             failure: None,
         }
     }
 
+    /// Says how long things may take, from how long they took.
+    pub(crate) fn with_timings(self, timings: Timings) -> Self {
+        Self { timings, ..self }
+    }
+
     /// Takes the bar away and returns why the run was not to go on, if it was not.
     pub(crate) fn finish(&mut self) -> Result<(), Failure> {
         self.bar.finish_and_clear();
+        self.timings.keep();
         self.failure.take().map_or(Ok(()), Err)
     }
 
@@ -106,8 +114,15 @@ impl Progress {
         if steps > 0 {
             self.bar.set_length(u64::from(steps));
             self.bar.set_position(0);
+            self.guess();
             self.visible();
         }
+    }
+
+    /// Says how long what is left may take, where that is worth saying.
+    fn guess(&self) {
+        let left = self.timings.left().filter(|left| left.as_secs() > 1);
+        self.bar.set_prefix(left.map(|left| format!("about {} left", seconds(left))).unwrap_or_default());
     }
 
     /// Shows the bar, where there is somebody to see it.
@@ -131,6 +146,8 @@ impl Progress {
         let title = self.titles.remove(&index).unwrap_or_default();
         let undo = self.undoing.remove(&index);
         self.bar.inc(1);
+        self.timings.ended(index, took_ms);
+        self.guess();
         let took = seconds(Duration::from_millis(took_ms));
         let (green, red, dim) = (AnsiColor::Green.on_default(), AnsiColor::Red.on_default(), Style::new().dimmed());
         let line = match outcome {
@@ -259,6 +276,7 @@ impl Observer for Progress {
         } else if !self.policy.silent_diff {
             self.printer.say(PlanView { diff, verbose: self.printer.verbose });
         }
+        self.timings.planned(diff);
         self.diff = Some(diff.clone());
     }
 

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use charly_ir::message::{Mode, RebootPolicy, Verdict};
+use charly_ir::message::{Mode, Problem, RebootPolicy, Verdict};
 use charly_ir::plan::Gate;
 use charly_target_core::target::Run;
 
+use super::fleet::{self, Width};
 use super::{artifact, plan};
 use crate::context::Context;
 use crate::deploy::{DeployRecipe, Place, Reach, SecretSource, Wishes, absolute, declared};
 use crate::exit::{Exit, Failure, Outcome, of_verdict};
-use crate::output::{Line, Policy, Progress, Summary};
+use crate::output::{Line, Policy, Progress, Summary, Timings};
 use crate::verb::{self, check};
 
 /// Make a deploy hold what its entry declares and what was added by hand, LAYERs included
@@ -43,12 +44,15 @@ pub(crate) struct Args {
     /// Evaluate the candies' checks afterwards
     #[arg(long)]
     verify: bool,
+    #[command(flatten)]
+    width: Width,
 }
 
 /// What a deploy is to hold.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct What {
-    /// The deploy: `local` is this machine, `ssh:user@host` another, `vm:NAME` a declared one
+    /// The deploy: `local` is this machine, `ssh:user@host` another, `vm:NAME` a declared one; several with
+    /// commas between them, or `@group`, are worked on side by side
     pub(super) name: String,
     /// Layers to add: a candy's name, a path, or `host/org/repo[/candy/x][@ref]`
     layers: Vec<String>,
@@ -102,26 +106,22 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     if args.dry_run {
         return plan::show(cx, &args.what, false);
     }
-    let wishes = Wishes {
-        mode: if cx.yes { Mode::Go { gates: Gate::ALL.into() } } else { Mode::Ask },
-        rerun: args.rerun.clone(),
-        reboot: match args.reboot {
-            _ if args.no_reboot => Some(RebootPolicy::Stop),
-            Some(Reboot::Stop) => Some(RebootPolicy::Stop),
-            Some(Reboot::Skip) => Some(RebootPolicy::Skip),
-            Some(Reboot::Perform) => Some(RebootPolicy::Perform),
-            None => None,
-        },
-        sudo_password: args.what.reach.sudo_password(&args.what.name)?,
-        command_timeout: Duration::from_secs(args.timeout.into()),
-        ..args.what.wishes()?
-    };
-    let policy = Policy { yes: cx.yes, gates: args.gates.open(), ..Policy::default() };
-    let (place, recipe) = prepare(cx, &args.what, wishes)?;
+    match &fleet::names(cx, &args.what.name)?[..] {
+        [_] => one(cx, args),
+        names => several(cx, args, names),
+    }
+}
+
+/// Adds to one deploy, and asks what must be asked.
+fn one(cx: &Context, args: &Args) -> Outcome {
+    let mode = if cx.yes { Mode::Go { gates: Gate::ALL.into() } } else { Mode::Ask };
+    let (place, recipe) = prepare(cx, &args.what, args.wishes(mode)?)?;
     if let Some(machine) = &place.machine {
         verb::vm::running(cx, machine)?;
     }
-    let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy);
+    let policy = Policy { yes: cx.yes, gates: args.gates.open(), ..Policy::default() };
+    let timings = Timings::of(&cx.cache, &args.what.name);
+    let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy).with_timings(timings);
     let began = Instant::now();
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
     let answer = cx.block_on(place.target.add(&recipe, run));
@@ -141,6 +141,53 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         cx.printer.line(&Line::result(exit, Some(&done)))?;
     }
     Ok(exit)
+}
+
+/// Adds to several deploys side by side. Nobody is asked: what is not allowed beforehand is refused.
+fn several(cx: &Context, args: &Args, names: &[String]) -> Outcome {
+    let gates = if cx.yes { Gate::ALL.into() } else { args.gates.open() };
+    let wishes = args.wishes(Mode::Go { gates })?;
+    fleet::run(cx, names, args.width, |name, line| {
+        let what = What { name: name.to_owned(), ..args.what.clone() };
+        let (place, recipe) = prepare(cx, &what, wishes.clone())?;
+        if let Some(machine) = &place.machine {
+            verb::vm::running(cx, machine)?;
+        }
+        let run = Run { observer: &mut *line, interrupts: cx.interrupts.clone() };
+        let done = cx.block_on(place.target.add(&recipe, run))?.done;
+        of_verdict(&done.verdict)?;
+        if let Some(outcome) = recipe.outcome() {
+            artifact::bring_back(cx, &*place.target, &outcome.plan)?;
+        }
+        if args.verify {
+            let run = Run { observer: &mut *line, interrupts: cx.interrupts.clone() };
+            of_verdict(&cx.block_on(place.target.check(&recipe, run))?.done.verdict)?;
+            if line.checks.failed > 0 {
+                let what = format!("{} of its checks failed", line.checks.failed);
+                return Err(Failure::new(Exit::Failed, Problem::new(what)));
+            }
+        }
+        Ok(done)
+    })
+}
+
+impl Args {
+    fn wishes(&self, mode: Mode) -> Result<Wishes, Failure> {
+        let reboot = match self.reboot {
+            Some(Reboot::Stop) => Some(RebootPolicy::Stop),
+            Some(Reboot::Skip) => Some(RebootPolicy::Skip),
+            Some(Reboot::Perform) => Some(RebootPolicy::Perform),
+            None => self.no_reboot.then_some(RebootPolicy::Stop),
+        };
+        Ok(Wishes {
+            mode,
+            reboot,
+            rerun: self.rerun.clone(),
+            sudo_password: self.what.reach.sudo_password(&self.what.name)?,
+            command_timeout: Duration::from_secs(self.timeout.into()),
+            ..self.what.wishes()?
+        })
+    }
 }
 
 /// Finds the deploy, its target and what it is to hold.

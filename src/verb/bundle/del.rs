@@ -2,15 +2,17 @@
 
 use std::time::Instant;
 
-use charly_ir::message::{DeploySummary, Hello, Mode, Origin, Problem, Remove, Verdict};
+use charly_ir::message::{DeploySummary, Hello, Mode, Origin, Problem, Remove, SecretValue, Verdict};
+use charly_ir::plan::Gate;
 use charly_plans::load::Workspace;
 use charly_plans::resolve::LayerRef;
 use charly_target_core::target::Run;
 
+use super::fleet::{self, Width};
 use crate::context::Context;
 use crate::deploy::{Place, Reach, absolute, find, run_id};
 use crate::exit::{Exit, Failure, Outcome, Told, of_verdict};
-use crate::output::{Line, PlanView, Policy, Progress, Summary};
+use crate::output::{Line, PlanView, Policy, Progress, Summary, Timings};
 
 /// Take a deploy away, or the LAYERs of it that were added by hand
 ///
@@ -18,7 +20,8 @@ use crate::output::{Line, PlanView, Policy, Progress, Summary};
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that is there or not")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The deploy: `local` is this machine, `ssh:user@host` another, `vm:NAME` a declared one
+    /// The deploy: `local` is this machine, `ssh:user@host` another, `vm:NAME` a declared one; several with
+    /// commas between them, or `@group`, are worked on side by side
     name: String,
     /// Layers to take away; without any, everything
     layers: Vec<String>,
@@ -36,26 +39,52 @@ pub(crate) struct Args {
     purge: bool,
     #[command(flatten)]
     reach: Reach,
+    #[command(flatten)]
+    width: Width,
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
-    let workspace = cx.workspace_with_mistakes();
-    let place = find(cx, &workspace, &args.name, &args.reach)?;
-    let sudo_password = args.reach.sudo_password(&args.name)?;
-    let asked = args.layers.iter().map(|layer| absolute(layer, &cx.working)).collect::<Result<Vec<_>, _>>()?;
-    let removal = |hello: &Hello| {
-        let layers = layers(&place, &asked, hello, &workspace);
+    let removal = Removal {
+        asked: args.layers.iter().map(|layer| absolute(layer, &cx.working)).collect::<Result<Vec<_>, _>>()?,
+        workspace: cx.workspace_with_mistakes(),
+        sudo_password: args.reach.sudo_password(&args.name)?,
+        args,
+    };
+    match &fleet::names(cx, &args.name)?[..] {
+        [_] => one(cx, &removal),
+        names => several(cx, &removal, names),
+    }
+}
+
+/// What is to be taken away, wherever that is.
+struct Removal<'a> {
+    args: &'a Args,
+    asked: Vec<LayerRef>,
+    workspace: Workspace,
+    sudo_password: Option<SecretValue>,
+}
+
+impl Removal<'_> {
+    fn from(&self, place: &Place, hello: &Hello, mode: Mode) -> Result<Remove, Failure> {
         Ok(Remove {
             deploy: place.deploy.clone(),
             run: run_id(),
-            layers: layers.map_err(Told)?,
-            mode: if args.dry_run { Mode::DryRun } else { Mode::Ask },
-            keep_repo_changes: args.keep_repo_changes,
-            keep_services: args.keep_services,
-            purge: args.purge,
-            sudo_password: sudo_password.clone(),
+            layers: layers(place, &self.asked, hello, &self.workspace)?,
+            mode,
+            keep_repo_changes: self.args.keep_repo_changes,
+            keep_services: self.args.keep_services,
+            purge: self.args.purge,
+            sudo_password: self.sudo_password.clone(),
         })
-    };
+    }
+}
+
+/// Takes one deploy away, and asks what must be asked.
+fn one(cx: &Context, removal: &Removal<'_>) -> Outcome {
+    let args = removal.args;
+    let place = find(cx, &removal.workspace, &args.name, &args.reach)?;
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Ask };
+    let request = |hello: &Hello| Ok(removal.from(&place, hello, mode.clone()).map_err(Told)?);
     let confirm = "It removes data made since the add, and nothing brings that back. Go on?";
     let policy = Policy {
         yes: cx.yes,
@@ -63,10 +92,11 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         silent_diff: args.dry_run && !cx.printer.is_json(),
         ..Policy::default()
     };
-    let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy);
+    let timings = Timings::of(&cx.cache, &args.name);
+    let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy).with_timings(timings);
     let began = Instant::now();
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
-    let answer = cx.block_on(place.target.del(&removal, run));
+    let answer = cx.block_on(place.target.del(&request, run));
     progress.finish()?;
     let done = answer?.done;
     if let Some(diff) = progress.diff.as_ref().filter(|_| args.dry_run && !cx.printer.is_json()) {
@@ -79,6 +109,29 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         cx.printer.line(&Line::result(exit, Some(&done)))?;
     }
     Ok(exit)
+}
+
+/// Takes several deploys away side by side. Nobody is asked.
+fn several(cx: &Context, removal: &Removal<'_>, names: &[String]) -> Outcome {
+    let args = removal.args;
+    if args.dry_run || args.purge && !cx.yes {
+        let what = if args.dry_run {
+            "a dry run shows one deploy at a time"
+        } else {
+            "`--purge` of several deploys is not asked about"
+        };
+        let hint = if args.dry_run { "name one" } else { "confirm it with `-y`" };
+        return Err(Failure::new(Exit::Refused, Problem::new(what).hint(hint)));
+    }
+    let mode = Mode::Go { gates: Gate::ALL.into() };
+    fleet::run(cx, names, args.width, |name, line| {
+        let place = find(cx, &removal.workspace, name, &args.reach)?;
+        let request = |hello: &Hello| Ok(removal.from(&place, hello, mode.clone()).map_err(Told)?);
+        let run = Run { observer: line, interrupts: cx.interrupts.clone() };
+        let done = cx.block_on(place.target.del(&request, run))?.done;
+        of_verdict(&done.verdict)?;
+        Ok(done)
+    })
 }
 
 /// Finds the layers to take away; none where everything is.

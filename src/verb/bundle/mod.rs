@@ -3,6 +3,7 @@
 mod add;
 mod artifact;
 mod del;
+mod fleet;
 mod list;
 mod plan;
 mod show;
