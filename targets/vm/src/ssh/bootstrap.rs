@@ -3,6 +3,7 @@
 //! The exec request is the single word `sh`: whatever the login shell is, it need interpret nothing else. The script follows
 //! on standard input, and nothing follows the script until it has answered, so that no shell can read too far.
 
+use charly_ir::frame::MAGIC;
 use charly_target_core::engine;
 
 use super::settings::Delivery;
@@ -50,6 +51,8 @@ pub(super) fn script(delivery: Delivery) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Listener {
     kept: Vec<u8>,
+    /// The engine speaks: whatever looks like a mark from now on is none.
+    over: bool,
 }
 
 impl Listener {
@@ -58,6 +61,10 @@ impl Listener {
     /// Nothing is kept back for longer than it may be the beginning of the mark.
     pub(super) fn hear(&mut self, bytes: &[u8]) -> (Vec<u8>, Option<Word>) {
         self.kept.extend_from_slice(bytes);
+        self.over |= self.kept.windows(MAGIC.len()).any(|window| window == MAGIC);
+        if self.over {
+            return (std::mem::take(&mut self.kept), None);
+        }
         let at = self.kept.windows(MARK.len()).position(|window| window == MARK);
         let Some(at) = at else {
             let begun = (1..MARK.len()).rev().find(|length| self.kept.ends_with(&MARK[..*length])).unwrap_or(0);
@@ -120,6 +127,15 @@ mod tests {
             }
             assert_eq!((words, &other[..]), (vec![Word::Packed], &b"Welcome!\0charand more"[..]), "pieces of {size}");
         }
+        let mut listener = Listener::default();
+        let mut other = Vec::new();
+        let engine = [&MAGIC[..], b"\x02\0\0\0\0\0charly-deliver\npacked\n\0"].concat();
+        for piece in engine.chunks(1) {
+            let (bytes, word) = listener.hear(piece);
+            assert_eq!(word, None, "an engine's words are none of the script's");
+            other.extend(bytes);
+        }
+        assert_eq!(other, engine, "nothing of them is kept back");
         let mut listener = Listener::default();
         let (_, word) = listener.hear(b"\0charly-deliver\narch riscv64\n");
         assert_eq!(word, Some(Word::Arch("riscv64".into())));
