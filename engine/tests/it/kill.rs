@@ -24,7 +24,7 @@ use crate::kit::{Controller, Venueish, apply, dir, file, link, plan, remove, tex
 const DEPLOY: &str = "killed-by-a-test";
 
 /// How many kills there are where nobody asks for more.
-const KILLS: u64 = 500;
+const KILLS: u64 = 300;
 
 /// One of the two things that a user does.
 #[derive(Debug, Clone, Copy)]
