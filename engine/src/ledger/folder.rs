@@ -6,14 +6,51 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use super::error::LedgerError;
+use super::lock::is_gone;
+use super::snapshot::write_folder_file;
 
-/// Makes the ledger's folder, and returns how many folders had to be made, the ledger's own included.
-pub(super) fn make_folder(folder: &Path) -> Result<usize, LedgerError> {
-    let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
-    let error = |source| LedgerError::Io { doing: "make", path: folder.to_owned(), source };
-    missing.iter().rev().try_for_each(|path| public_folder(path)).map_err(error)?;
-    judge_owner(folder)?;
-    Ok(missing.len())
+/// What folders are named that are not yet a ledger's; the number of the process that makes them follows.
+const NEW: &str = ".opencharly-new-";
+
+/// Makes the ledger's folder where it is missing, with those above it that are.
+///
+/// They appear in one step, and with them the file that says how many they are: a kill leaves no folder behind of which nobody
+/// knows any more whose it is.
+pub(super) fn make_folder(folder: &Path) -> Result<(), LedgerError> {
+    let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).collect();
+    if let Some(top) = missing.last()
+        && let Some(parent) = top.parent()
+    {
+        let new = parent.join(format!("{NEW}{}", std::process::id()));
+        let make = || {
+            clear_new(parent);
+            for path in missing.iter().rev() {
+                public_folder(&new.join(path.strip_prefix(top).unwrap_or(path)))?;
+            }
+            write_folder_file(&new.join(folder.strip_prefix(top).unwrap_or(folder)), missing.len())?;
+            fs::rename(&new, top)
+        };
+        if let Err(source) = make() {
+            // What stays behind, the next run clears.
+            let _ = fs::remove_dir_all(&new);
+            // Another run may have been faster.
+            if !folder.is_dir() {
+                return Err(LedgerError::Io { doing: "make", path: folder.to_owned(), source });
+            }
+        }
+    }
+    judge_owner(folder)
+}
+
+/// Removes what was to become a ledger's folder when its run was killed.
+fn clear_new(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.strip_prefix(NEW)?.parse().ok());
+        if pid.is_some_and(|pid| is_gone(pid) || pid == std::process::id()) {
+            // Where this cannot be, it holds a few bytes and is in nobody's way.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Removes a ledger whole, the lock last, with the folders that were made for it. The caller holds the lock.

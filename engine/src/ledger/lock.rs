@@ -70,7 +70,7 @@ impl Lock {
                     let mut text = String::new();
                     file.read_to_string(&mut text).map_err(error)?;
                     let first: Option<Holder> = serde_json::from_str(&text).ok();
-                    if first.as_ref().is_some_and(Holder::is_gone) && began.elapsed() < REMNANTS {
+                    if first.as_ref().is_some_and(|first| is_gone(first.pid)) && began.elapsed() < REMNANTS {
                         std::thread::sleep(Duration::from_millis(2));
                         continue;
                     }
@@ -111,12 +111,10 @@ impl Lock {
     }
 }
 
-impl Holder {
-    /// Tells whether its process is no more.
-    fn is_gone(&self) -> bool {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
-    }
+/// Tells whether a process is no more.
+pub(super) fn is_gone(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
 fn describe(holder: Option<&Holder>) -> String {

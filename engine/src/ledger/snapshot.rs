@@ -146,15 +146,11 @@ fn folder_file(made: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Writes down how many folders were made for a ledger that holds nothing yet.
-pub(super) fn write_folder_file(folder: &Path, made: usize) -> Result<(), LedgerError> {
-    let path = folder.join("folder.json");
-    let write = || {
-        let mut temporary = Temporary::new(folder)?;
-        temporary.file.write_all(&folder_file(made)?)?;
-        temporary.readable()?;
-        temporary.put(&path)
-    };
-    write().map_err(|source| LedgerError::Io { doing: "write", path: path.clone(), source })
+pub(super) fn write_folder_file(folder: &Path, made: usize) -> io::Result<()> {
+    let mut temporary = Temporary::new(folder)?;
+    temporary.file.write_all(&folder_file(made)?)?;
+    temporary.readable()?;
+    temporary.put(&folder.join("folder.json"))
 }
 
 fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {

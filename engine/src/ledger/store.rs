@@ -16,7 +16,7 @@ use super::journal::{self, JournalError};
 use super::lock::{Holder, Lock};
 use super::name::DeployId;
 use super::record::{DeployRecord, Record};
-use super::snapshot::{self, FORMAT, Snapshots, render, write_folder_file};
+use super::snapshot::{self, FORMAT, Snapshots, render};
 
 /// Called with every record about to be written; an error ends the run on the spot. Tests inject faults with it.
 pub type Probe = Box<dyn FnMut(&Record) -> io::Result<()> + Send>;
@@ -69,12 +69,8 @@ impl Ledger {
 
     /// Takes the right to change a ledger, making its folder where there is none.
     pub fn open(folder: &Path, holder: Holder, probe: Option<Probe>) -> Result<Self, LedgerError> {
-        let made = make_folder(folder)?;
+        make_folder(folder)?;
         let lock = Lock::take(&folder.join("lock"), holder)?;
-        if made > 0 {
-            // At once, so that a run that is killed before it has written anything leaves no folder behind for ever.
-            write_folder_file(folder, made)?;
-        }
         let loaded = load(folder, true)?;
         if loaded.interrupted.is_some() || loaded.journal_length > 0 {
             cut_torn_end(folder, loaded.journal_length)?;

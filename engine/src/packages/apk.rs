@@ -121,12 +121,8 @@ impl Manager for Apk {
         Ok(())
     }
 
-    fn is_fresh(&self) -> bool {
-        self.tools.fresh
-    }
-
-    fn mark_stale(&mut self) {
-        self.tools.fresh = false;
+    fn fresh(&mut self) -> &mut bool {
+        &mut self.tools.fresh
     }
 
     fn repair(&mut self, sink: Sink<'_>) -> Result<(), PackageError> {

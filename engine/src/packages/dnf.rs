@@ -187,12 +187,8 @@ impl Manager for Dnf {
         Ok(())
     }
 
-    fn is_fresh(&self) -> bool {
-        self.tools.fresh
-    }
-
-    fn mark_stale(&mut self) {
-        self.tools.fresh = false;
+    fn fresh(&mut self) -> &mut bool {
+        &mut self.tools.fresh
     }
 
     fn repair(&mut self, _sink: Sink<'_>) -> Result<(), PackageError> {

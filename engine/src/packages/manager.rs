@@ -46,11 +46,18 @@ pub trait Manager: fmt::Debug {
     /// Fetches the indexes anew.
     fn refresh(&mut self, sink: Sink<'_>) -> Result<(), PackageError>;
 
+    /// Returns whether the indexes were fetched in this run, to be read and set.
+    fn fresh(&mut self) -> &mut bool;
+
     /// Tells whether the indexes were fetched in this run.
-    fn is_fresh(&self) -> bool;
+    fn is_fresh(&mut self) -> bool {
+        *self.fresh()
+    }
 
     /// Takes the indexes for old, as after a repository changed.
-    fn mark_stale(&mut self);
+    fn mark_stale(&mut self) {
+        *self.fresh() = false;
+    }
 
     /// Tells whether the manager was killed at its work, where the packages' states do not show it.
     fn is_interrupted(&self) -> bool {

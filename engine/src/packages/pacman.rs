@@ -185,12 +185,8 @@ impl Manager for Pacman {
         Ok(())
     }
 
-    fn is_fresh(&self) -> bool {
-        self.tools.fresh
-    }
-
-    fn mark_stale(&mut self) {
-        self.tools.fresh = false;
+    fn fresh(&mut self) -> &mut bool {
+        &mut self.tools.fresh
     }
 
     fn is_interrupted(&self) -> bool {

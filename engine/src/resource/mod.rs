@@ -111,7 +111,7 @@ pub(crate) fn look(
             secret::look(venue, path, *keyed, (*mode, *uid, *gid), key)
         }
         (Resource::Path(path), State::Node(node)) => {
-            let actual = path::observe(venue, path)?;
+            let actual = path::glance(venue, path)?;
             let difference = (!actual.agrees(node)).then(|| actual.difference(node));
             Ok(Looked { difference, absent: actual == Node::Absent })
         }
@@ -191,7 +191,7 @@ pub(crate) fn drift(venue: &Venue, resource: &Resource, entry: &Entry) -> Result
         (_, State::Anything) => Ok(None),
         (Resource::Packages(_), want) => packages::drift(venue, want),
         (Resource::Path(path), State::Node(want)) => {
-            let actual = path::observe(venue, path)?;
+            let actual = path::glance(venue, path)?;
             Ok((!actual.agrees(want)).then(|| actual.difference(want)))
         }
         (Resource::Path(path), State::Secret { .. }) => {

@@ -23,6 +23,11 @@ pub(crate) fn observe(venue: &Venue, path: &str) -> Result<Node, TreeError> {
     tree::observe(&venue.root, path)
 }
 
+/// Looks at a path to compare it with what is wanted.
+pub(crate) fn glance(venue: &Venue, path: &str) -> Result<Node, TreeError> {
+    tree::glance(&venue.root, path)
+}
+
 /// Makes a path be what is wanted. Returns the file placed, still open, so that many can be made durable together.
 pub(crate) fn converge(
     venue: &Venue,

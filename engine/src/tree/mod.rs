@@ -7,7 +7,7 @@ mod node;
 mod place;
 mod root;
 
-pub use node::{Node, observe, open_file};
+pub use node::{Node, glance, observe, open_file};
 pub use place::{Placed, make_dir, make_link, place_file, remove, remove_tree, sweep};
 pub use root::{Root, Spot, Trust};
 

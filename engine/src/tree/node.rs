@@ -116,12 +116,20 @@ impl Node {
 
 /// Looks at a path. A path below something that is no folder, or below nothing, is [`Node::Absent`].
 pub fn observe(root: &Root, path: &str) -> Result<Node, TreeError> {
-    let spot = match root.spot(path) {
-        Ok(spot) => spot,
-        Err(error) if is_nothing(&error.source) => return Ok(Node::Absent),
-        Err(error) => return Err(error),
-    };
-    spot.observe()
+    match root.spot(path) {
+        Ok(spot) => spot.observe(),
+        Err(error) if is_nothing(&error.source) => Ok(Node::Absent),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks at a path as [`observe`] does, but for what is only wanted for putting a file back: extended attributes and times.
+pub fn glance(root: &Root, path: &str) -> Result<Node, TreeError> {
+    match root.spot(path) {
+        Ok(spot) => spot.look(false),
+        Err(error) if is_nothing(&error.source) => Ok(Node::Absent),
+        Err(error) => Err(error),
+    }
 }
 
 /// Opens a regular file for reading; anything else is refused without being opened.
@@ -134,6 +142,10 @@ pub fn open_file(root: &Root, path: &str) -> Result<File, TreeError> {
 impl Spot {
     /// Looks at what is here.
     pub fn observe(&self) -> Result<Node, TreeError> {
+        self.look(true)
+    }
+
+    fn look(&self, for_putting_back: bool) -> Result<Node, TreeError> {
         let error = |source: io::Error| TreeError::new("look at", &self.path, source);
         let stat = match fs::statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
@@ -143,7 +155,7 @@ impl Spot {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
                 let (file, stat) = self.open_regular().map_err(error)?;
-                let xattrs = read_xattrs(&file).map_err(error)?;
+                let xattrs = if for_putting_back { read_xattrs(&file).map_err(error)? } else { BTreeMap::new() };
                 let (digest, size) = Digest::of_reader(File::from(file)).map_err(error)?;
                 Ok(Node::File {
                     digest,
@@ -152,7 +164,7 @@ impl Spot {
                     uid: stat.st_uid,
                     gid: stat.st_gid,
                     xattrs,
-                    mtime_ns: mtime_ns(&stat),
+                    mtime_ns: if for_putting_back { mtime_ns(&stat) } else { None },
                 })
             }
             FileType::Directory => Ok(Node::Dir { mode: permissions(&stat), uid: stat.st_uid, gid: stat.st_gid }),

@@ -5,7 +5,6 @@
 mod basics;
 mod crash;
 mod gone;
-mod kill;
 mod kit;
 mod laws;
 mod old;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use charly_ir::Digest;
 
@@ -95,32 +95,50 @@ pub(crate) fn find_sources(folder: &Folder, path: &str) -> io::Result<Vec<Source
             }
         }
         Folder::Disk(root) => {
-            let root = root.canonicalize()?;
             let mut found = Vec::new();
-            walk(&root, &root.join(path), "", 0, &mut found)?;
+            walk(root, &reach(root, path)?, "", 0, &mut found)?;
             found.sort_by(|one: &SourceFile, other| one.below.cmp(&other.below));
             Ok(found)
         }
     }
 }
 
-fn walk(root: &Path, path: &Path, below: &str, depth: usize, found: &mut Vec<SourceFile>) -> io::Result<()> {
+/// Returns where a path of a folder is. Few are links, and a candy may have thousands of files: only links are resolved.
+fn reach(root: &Path, path: &str) -> io::Result<PathBuf> {
+    let mut place = root.to_owned();
+    let is_plain = |part: Component<'_>| {
+        place.push(part);
+        matches!(part, Component::Normal(_)) && !place.is_symlink()
+    };
+    if Path::new(path).components().all(is_plain) { Ok(place) } else { resolve(root, &root.join(path)) }
+}
+
+/// Returns where a path really is, which must be in the folder.
+fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
     let real = path.canonicalize()?;
-    if !real.starts_with(root) {
-        return Err(io::Error::other("it leads out of the candy's folder"));
+    if real.starts_with(root.canonicalize()?) {
+        Ok(real)
+    } else {
+        Err(io::Error::other("it leads out of the candy's folder"))
     }
+}
+
+fn walk(root: &Path, real: &Path, below: &str, depth: usize, found: &mut Vec<SourceFile>) -> io::Result<()> {
     if depth > 32 {
         return Err(io::Error::other("its folders are nested too deep"));
     }
-    let kind = fs::metadata(&real)?;
+    let kind = fs::metadata(real)?;
     if kind.is_dir() {
-        for entry in fs::read_dir(&real)? {
-            let name = entry?.file_name();
+        for entry in fs::read_dir(real)? {
+            let entry = entry?;
+            let name = entry.file_name();
             let Some(name) = name.to_str() else {
                 return Err(io::Error::other("a name in it is not UTF-8"));
             };
             let below = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
-            walk(root, &real.join(name), &below, depth + 1, found)?;
+            let is_link = entry.file_type()?.is_symlink();
+            let inner = if is_link { resolve(root, &entry.path())? } else { entry.path() };
+            walk(root, &inner, &below, depth + 1, found)?;
         }
         return Ok(());
     }
@@ -129,14 +147,14 @@ fn walk(root: &Path, path: &Path, below: &str, depth: usize, found: &mut Vec<Sou
     }
     if kind.len() <= KEPT {
         let mut bytes = Vec::new();
-        File::open(&real)?.take(KEPT + 1).read_to_end(&mut bytes)?;
+        File::open(real)?.take(KEPT + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 <= KEPT {
             found.push(from_bytes(below.to_owned(), bytes));
             return Ok(());
         }
     }
-    let (digest, size) = Digest::of_reader(File::open(&real)?)?;
-    found.push(SourceFile { below: below.to_owned(), digest, size, blob: Blob::File(real) });
+    let (digest, size) = Digest::of_reader(File::open(real)?)?;
+    found.push(SourceFile { below: below.to_owned(), digest, size, blob: Blob::File(real.to_owned()) });
     Ok(())
 }
 
@@ -158,8 +176,13 @@ mod tests {
         fs::write(candy.join("files/deep/a"), vec![0; 300 << 10]).unwrap();
         std::os::unix::fs::symlink("../outside", candy.join("link")).unwrap();
         std::os::unix::fs::symlink("files/b", candy.join("inner")).unwrap();
+        std::os::unix::fs::symlink("..", candy.join("up")).unwrap();
         let disk = Folder::Disk(candy);
-        let error = find_sources(&disk, "link").unwrap_err();
+        for path in ["link", "up/outside", "../outside", "files/../../outside", "/etc/passwd", "up"] {
+            let error = find_sources(&disk, path).unwrap_err();
+            assert_eq!(error.to_string(), "it leads out of the candy's folder", "{path}");
+        }
+        let error = find_sources(&disk, ".").unwrap_err();
         assert_eq!(error.to_string(), "it leads out of the candy's folder");
         assert_eq!(find_sources(&disk, "gone").unwrap_err().kind(), io::ErrorKind::NotFound);
         let names =
