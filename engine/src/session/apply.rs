@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use charly_ir::Digest;
+use charly_ir::boot::BootMark;
 use charly_ir::frame::Frame;
 use charly_ir::message::{
     Apply, Change, DeployState, Diff, Done, Event, Mode, Need, Outcome, Problem, RebootPolicy, Reply, Request, Verdict,
@@ -68,12 +69,21 @@ impl Session<'_> {
             Ok(None) if tally.pending.is_empty() => Verdict::Ok,
             Ok(None) => Verdict::Failed(pending_problem(&apply.deploy, &tally.pending)),
         };
-        Ok(match hands.close() {
+        let closed = match &verdict {
+            Verdict::Rebooting { boot } => self.go_down(hands, boot),
+            _ => hands.close(),
+        };
+        Ok(match closed {
             Ok(()) => ended(verdict, tally, unchanged),
-            // A machine that goes down may end root's engine before this one; what it was to write down is in its journal.
-            Err(_) if matches!(verdict, Verdict::Rebooting { .. }) => ended(verdict, tally, unchanged),
             Err(error) => ended(Verdict::Failed(error.problem()), tally, unchanged),
         })
+    }
+
+    /// Ends the run, says that the venue reboots, and asks it to. In this order: it may go down within milliseconds.
+    fn go_down(&mut self, hands: Hands, boot: &BootMark) -> Result<(), WorkError> {
+        let last = hands.close_to_reboot()?;
+        self.event(Event::Rebooting { boot: boot.clone() });
+        last.map_or(Ok(()), Party::reboot)
     }
 
     /// Says what would change.
@@ -221,7 +231,7 @@ impl Session<'_> {
         Ok(None)
     }
 
-    /// Reboots the venue or ends the run, unless it is to go on without. Several reboots with nothing to be done between them
+    /// Ends the run at a reboot, unless it is to go on without. Several reboots with nothing to be done between them
     /// are one.
     fn reboot(
         &mut self,
@@ -239,10 +249,7 @@ impl Session<'_> {
             }
             RebootPolicy::Perform if self.settings.reboot.is_some() => {
                 party.owe(reboots, true)?;
-                let boot = self.settings.facts.boot.clone();
-                self.event(Event::Rebooting { boot: boot.clone() });
-                party.reboot()?;
-                Ok(Some(Verdict::Rebooting { boot }))
+                Ok(Some(Verdict::Rebooting { boot: self.settings.facts.boot.clone() }))
             }
             RebootPolicy::Perform | RebootPolicy::Skip => Ok(None),
         }

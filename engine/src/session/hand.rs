@@ -237,9 +237,11 @@ impl Party for Hand {
         worker::owe(venue, ledger, &tasks, reached)
     }
 
-    fn reboot(&mut self) -> Result<(), WorkError> {
+    fn reboot(self: Box<Self>) -> Result<(), WorkError> {
         let nothing = || WorkError::Plan("this venue has nothing that reboots it".to_owned());
-        self.venue.reboot.as_ref().ok_or_else(nothing)?.ask()
+        let reboot = self.venue.reboot.clone().ok_or_else(nothing)?;
+        self.close()?;
+        reboot.ask()
     }
 
     fn steps_of(&mut self, deploy: &DeployId) -> Result<BTreeSet<StepKey>, WorkError> {

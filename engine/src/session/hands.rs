@@ -33,8 +33,8 @@ pub(crate) trait Party {
     ) -> Result<(), (u32, WorkError)>;
     /// Writes down that reboots are owed, for changes that are about to be made or, where `reached`, were made.
     fn owe(&mut self, reboots: &BTreeSet<u32>, reached: bool) -> Result<(), WorkError>;
-    /// Asks the venue to reboot.
-    fn reboot(&mut self) -> Result<(), WorkError>;
+    /// Ends the run, and asks the venue to reboot.
+    fn reboot(self: Box<Self>) -> Result<(), WorkError>;
     fn release(
         &mut self,
         steps: &[Release],
@@ -96,6 +96,13 @@ impl Hands {
             all.extend(party.steps_of(deploy)?.into_iter().map(|key| (*side, key)));
         }
         Ok(all)
+    }
+
+    /// Ends the run on all sides, but for the one that can ask for a reboot.
+    pub(crate) fn close_to_reboot(mut self) -> Result<Option<Box<dyn Party>>, WorkError> {
+        let last = self.parties.pop();
+        self.close()?;
+        Ok(last.map(|(_, party)| party))
     }
 
     /// Ends the run on all sides.

@@ -121,9 +121,11 @@ impl Session<'_> {
     /// off may have steps that no ledger has yet, or has any more.
     fn writing(&mut self, run: &str, deploy: &DeployId, asks_root: bool) -> Result<Hands, WorkError> {
         let (run, since_s) = (run.to_owned(), now_s());
-        let holder = Holder { pid: std::process::id(), run, deploy: deploy.name.clone(), since_s, step: String::new() };
+        let (pid, user) = (std::process::id(), self.settings.facts.user.name.clone());
+        let holder = Holder { pid, run, deploy: deploy.name.clone(), user, since_s, step: String::new() };
         let probe = self.probe.as_mut().and_then(|probe| probe(Side::User));
-        let mut user = Hand::writing(venue(self.settings, Side::User)?, holder.clone(), probe)?;
+        let mut user = Hand::writing(venue(self.settings, Side::User)?, holder.clone(), probe)
+            .map_err(|error| self.where_it_is(error))?;
         let whole = user.book().deploys.get(deploy).filter(|record| record.state == DeployState::Complete);
         let named = whole.map_or(0, |record| record.candies.iter().map(|candy| candy.steps.len()).sum::<usize>());
         let concerned = asks_root
@@ -151,6 +153,20 @@ impl Session<'_> {
             // Should that not be possible now, it is the next run's to do.
             let _ = self.writing(run, deploy, false).and_then(Hands::close);
         }
+    }
+
+    /// Says where a run is that holds the user's ledger, be it at work on root's.
+    fn where_it_is(&self, mut error: WorkError) -> WorkError {
+        let lock = |side| {
+            let venue = venue(self.settings, side).ok()?;
+            Some(venue.root.outside(&venue.ledger_path()).join("lock"))
+        };
+        if let WorkError::Ledger(LedgerError::Lock(held)) = &mut error
+            && let Some((mine, other)) = lock(Side::User).zip(lock(Side::System))
+        {
+            held.or_at_step_of(&mine, &other);
+        }
+        error
     }
 
     fn is_leftover(&self, side: Side) -> bool {

@@ -286,7 +286,7 @@ impl Party for RootHand {
         self.done(&Call::Owe { reboots: reboots.clone(), reached })
     }
 
-    fn reboot(&mut self) -> Result<(), WorkError> {
+    fn reboot(mut self: Box<Self>) -> Result<(), WorkError> {
         match self.call(&Call::Reboot, &mut |_| {}) {
             Ok(Answer::Refused(problem)) => Err(WorkError::Program(Box::new(problem))),
             // Machines that go down end what runs on them, engines that have just asked for it among the first.
@@ -352,7 +352,7 @@ pub fn serve_root(reader: impl Read + Send + 'static, mut writer: impl Write) ->
                 continue;
             }
         };
-        let closing = matches!(call, Call::Close);
+        let closing = matches!(call, Call::Close | Call::Reboot);
         let mut broken = Ok(());
         let mut sink =
             |event| broken = frame::write_message(&mut writer, &Answer::Event(event)).and_then(|()| writer.flush());
@@ -399,9 +399,13 @@ impl Keeper {
                 None => Ok(Answer::Done),
             };
         }
+        if let Call::Reboot = call {
+            let done = self.hand.take().map_or(Ok(()), |hand| Box::new(hand).reboot());
+            return Ok(done.map_or_else(|error| Answer::Refused(error.problem()), |()| Answer::Done));
+        }
         let hand = self.hand.as_mut().ok_or_else(|| WorkError::Plan("the ledger was not opened".to_owned()))?;
         Ok(match call {
-            Call::Open { .. } | Call::Close | Call::Cancel => Answer::Done,
+            Call::Open { .. } | Call::Close | Call::Reboot | Call::Cancel => Answer::Done,
             Call::Interrupted => Answer::Interrupted(hand.interrupted()),
             Call::Deploy(id) => Answer::Deploy(hand.deploy(&id)?),
             Call::StepsOf(id) => Answer::Steps(hand.steps_of(&id)?),
@@ -426,7 +430,6 @@ impl Keeper {
                 Answer::Worked(Work::new(tally, result.err()))
             }
             Call::Owe { reboots, reached } => hand.owe(&reboots, reached).map(|()| Answer::Done)?,
-            Call::Reboot => hand.reboot().map_or_else(|error| Answer::Refused(error.problem()), |()| Answer::Done),
             Call::Release { steps, options } => {
                 let mut tally = Tally::default();
                 let result = hand.release(&steps, options, sink, &mut tally);

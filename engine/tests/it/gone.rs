@@ -143,3 +143,24 @@ fn what_arrived_for_nothing_goes_with_the_next_run() {
         assert!(end == "another" || !venue.path("/var/lib/opencharly").exists(), "{end}");
     }
 }
+
+#[test]
+fn a_run_killed_before_its_first_record_leaves_nothing_for_ever() {
+    let recipe = plan(&[("c", vec![file("/etc/one", 1, 0o644)])]);
+    let own = plan(&[("d", vec![file("{{.Home}}/x", 1, 0o644)])]);
+    for own_first in [false, true] {
+        let venue = Venueish::new();
+        let before = venue.tree();
+        // Two are of the user's ledger.
+        venue.apply_until(&recipe, 2);
+        assert!(venue.path("/var/lib/opencharly").exists());
+        if own_first {
+            venue.apply(&own).ok();
+            assert!(!venue.path("/var/lib/opencharly").exists());
+            venue.remove(&[]).ok();
+        } else {
+            assert!(matches!(venue.remove(&[]).verdict(), Verdict::Invalid(_)));
+        }
+        assert_eq!(venue.tree(), before);
+    }
+}
