@@ -40,6 +40,7 @@ const SETTLE: &str = r#"set -eu
 chroot "$1" grub-mkimage -O i386-pc -p '(hd0,msdos1)/boot/grub' -o /boot/grub/core.img \
   biosdisk part_msdos ext2 normal configfile linux serial terminal echo test
 rm -f "$1"/etc/ssh/ssh_host_* "$1/etc/hostname" "$1/etc/resolv.conf"
+printf 'LABEL=root / ext4 errors=remount-ro 0 1\n' >"$1/etc/fstab"
 : >"$1/etc/machine-id""#;
 
 /// Turns the tree of `root.tar` into the file system of a disk: SIZE in KiB. Runs where root is root, or seems to be.

@@ -58,7 +58,11 @@ fn greeted(port: u16, patience: Duration) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), patience)?;
     stream.set_read_timeout(Some(patience))?;
     let mut greeting = [0; GREETING.len()];
-    stream.read_exact(&mut greeting)?;
+    stream.read_exact(&mut greeting).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "nobody greets"),
+        io::ErrorKind::UnexpectedEof => io::Error::new(io::ErrorKind::ConnectionReset, "nobody listens in it"),
+        _ => error,
+    })?;
     if greeting == GREETING { Ok(()) } else { Err(io::Error::other("something answers that is no sshd")) }
 }
 
