@@ -122,7 +122,7 @@ pub struct Endpoint {
 
 /// The one who may change a machine, until it is dropped.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "closing it gives the lock back")] File);
+pub struct Lock(File);
 
 impl State {
     /// Begins a machine.
@@ -219,6 +219,13 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => Err(MachineError::file("locked", &path)(error)),
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough while a program that is just being started has it, too.
+        self.0.unlock().ok();
     }
 }
 
