@@ -132,10 +132,10 @@ fn disk(at: &Path, recipe: &Bootstrap) -> Result<std::path::PathBuf, MachineErro
 /// Returns GRUB's menu. The kernel is that of the links which its packages keep up to date.
 fn menu(recipe: &Bootstrap) -> String {
     let folder = if recipe.distro == "ubuntu" { "/boot" } else { "" };
-    let more: String = recipe.kernel_args.iter().map(|argument| format!(" {argument}")).collect();
+    let more = recipe.kernel_args.join(" ");
     format!(
         "set timeout=0\nserial --unit=0 --speed=115200\nterminal_input serial console\nterminal_output serial console\n\
-         menuentry Linux {{\n  linux {folder}/vmlinuz root=LABEL=root ro console=tty0 console=ttyS0,115200{more}\n  \
+         menuentry Linux {{\n  linux {folder}/vmlinuz root=LABEL=root ro console=tty0 console=ttyS0,115200 {more}\n  \
          initrd {folder}/initrd.img\n}}\n"
     )
 }

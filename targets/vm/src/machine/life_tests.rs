@@ -1,7 +1,6 @@
 use std::process::Command;
 
-use super::super::spec::Checksum;
-use super::super::spec::ChecksumKind;
+use super::super::spec::{Checksum, ChecksumKind, Source};
 use super::*;
 
 /// A folder with machines, and a disk that they are made from.
