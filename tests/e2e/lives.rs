@@ -64,10 +64,7 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     inside(&world, "demo", "echo kept > mark; sync");
 
     // A crash is told, and survived; a shutdown is a shutdown.
-    world.ok(
-        "deploy",
-        &format!("kill -KILL $(cat {HOME}/pid); while pgrep --exact charly-demo; do sleep 0.05; done"),
-    );
+    world.ok("deploy", &format!("kill -KILL $(cat {HOME}/pid); while pgrep --exact charly-demo; do sleep 0.05; done"));
     assert_eq!(stage(&world, "demo"), "crashed");
     world.code("deploy", 0, "charly bundle add vm:demo -y");
     assert_eq!(inside(&world, "demo", "cat mark").trim(), "kept");
