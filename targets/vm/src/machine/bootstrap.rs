@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use charly_ir::Digest;
 use rustix::process::geteuid;
@@ -56,6 +57,9 @@ rm -rf tree"#;
 /// The size of the file system in KiB; it grows with the machine's disk as that boots.
 const SIZE: u64 = (3 << 20) - 1024;
 
+/// What the folders of makings under way begin with.
+const PREFIX: &str = "bootstrap-";
+
 /// A sector's bytes, and the partition's first sector.
 const SECTOR: u64 = 512;
 const FIRST: u32 = 2048;
@@ -72,7 +76,15 @@ pub fn made(folder: &Path, work: &Path, recipe: &Bootstrap) -> Result<Base, Mach
         return Ok(Base { path, format: DiskFormat::Qcow2 });
     }
     fs::create_dir_all(work).map_err(MachineError::file("made", work))?;
-    let temporary = tempfile::Builder::new().prefix("bootstrap-").tempdir_in(work);
+    // One at a time: the second finds what the first has made, and nobody else's leavings are somebody's work.
+    let lock = work.join("bootstrap.lock");
+    let _lock =
+        File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(MachineError::file("locked", &lock))?;
+    if let Ok(path) = known.canonicalize() {
+        return Ok(Base { path, format: DiskFormat::Qcow2 });
+    }
+    sweep(work)?;
+    let temporary = tempfile::Builder::new().prefix(PREFIX).tempdir_in(work);
     let temporary = temporary.map_err(MachineError::file("made", work))?;
     let at = temporary.path();
     let disk = disk(at, recipe)?;
@@ -105,11 +117,7 @@ fn disk(at: &Path, recipe: &Bootstrap) -> Result<std::path::PathBuf, MachineErro
         .args([recipe.suite.as_str(), "root.tar"])
         .args(mirrors(&recipe.distro, &recipe.suite, &sources()));
     tool::finish(&mut mmdebstrap)?;
-    // Whoever is not root seems to be: files get the owners that they have in the guest.
-    let words: &[&str] =
-        if geteuid().is_root() { &[] } else { &["unshare", "--user", "--map-root-user", "--map-auto"] };
-    let words: Vec<_> = words.iter().copied().chain(["sh", "-c", LAY]).collect();
-    tool::finish(tool::command(words[0]).args(&words[1..]).arg(SIZE.to_string()).current_dir(at))?;
+    tool::finish(as_root(&["sh", "-c", LAY]).arg(SIZE.to_string()).current_dir(at))?;
     let raw = at.join("disk.raw");
     let boot = |name: &str| fs::read(at.join(name)).map_err(MachineError::file("read", &at.join(name)));
     make_bootable(&raw, &boot("boot.img")?, &boot("core.img")?).map_err(MachineError::file("written", &raw))?;
@@ -127,6 +135,24 @@ fn disk(at: &Path, recipe: &Bootstrap) -> Result<std::path::PathBuf, MachineErro
         ],
     )?;
     Ok(qcow2)
+}
+
+/// Removes what makings left that were killed.
+fn sweep(work: &Path) -> Result<(), MachineError> {
+    let entries = fs::read_dir(work).map_err(MachineError::file("read", work))?;
+    let left = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let left = left.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)));
+    let left: Vec<_> = left.collect();
+    if left.is_empty() { Ok(()) } else { tool::finish(as_root(&["rm", "-rf", "--"]).args(left)).map(drop) }
+}
+
+/// Begins a command that root runs, or who seems to be: files get, and lose, the owners that they have in a guest.
+fn as_root(words: &[&str]) -> Command {
+    let seem: &[&str] = if geteuid().is_root() { &[] } else { &["unshare", "--user", "--map-root-user", "--map-auto"] };
+    let words: Vec<_> = seem.iter().chain(words).collect();
+    let mut command = tool::command(words[0]);
+    command.args(&words[1..]);
+    command
 }
 
 /// Returns GRUB's menu. The kernel is that of the links which its packages keep up to date.

@@ -10,11 +10,12 @@ use charly_target_core::Interrupts;
 
 use super::{MachineError, Name};
 
-/// How long one attempt may take: a packet that was lost while the guest had no network is sent again only after a while.
-const ATTEMPT: Duration = Duration::from_secs(1);
+/// How long one attempt may take. A packet that was lost while the guest had no network is sent again only after a while;
+/// but who hangs up on an sshd that is slow to greet is counted by it, and turned away when that was often enough.
+const ATTEMPT: Duration = Duration::from_secs(5);
 
 /// How long a verb that only looks waits.
-const GLANCE: Duration = Duration::from_millis(300);
+const GLANCE: Duration = Duration::from_millis(1500);
 
 /// The pause between attempts that are turned away at once.
 const PAUSE: Duration = Duration::from_millis(100);
