@@ -66,11 +66,11 @@ pub(crate) fn declared(cx: &Context, workspace: &Workspace, name: &str, reach: &
     }
     if let Some(vm) = name.strip_prefix(VM) {
         let vms: Vec<_> = workspace.vms().keys().map(|vm| format!("`{VM}{vm}`")).collect();
-        let failure = Failure::invalid(format!("no machine `{vm}` is declared"));
+        let failure = Failure::invalid(format!("there is no machine `{vm}`, and none is declared"));
         return Err(failure.hint(if vms.is_empty() {
-            "declare it below `vm:`, or reach any machine as `ssh:user@host`".to_owned()
+            format!("make it with `charly vm create {vm} --from debian-13`, or reach any machine as `ssh:user@host`")
         } else {
-            format!("declare it below `vm:`; there is {}", vms.join(", "))
+            format!("make it with `charly vm create {vm}`; declared are {}", vms.join(", "))
         }));
     }
     let known = workspace.deploys().keys().map(String::as_str).filter(|known| *known != Local::NAME);
