@@ -475,5 +475,4 @@ fn now() -> u64 {
 }
 
 #[cfg(test)]
-#[path = "life_tests.rs"]
 mod tests;

@@ -326,5 +326,4 @@ fn kernel_byte(byte: u8) -> bool {
 }
 
 #[cfg(test)]
-#[path = "resolve_tests.rs"]
 mod tests;
