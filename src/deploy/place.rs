@@ -92,10 +92,13 @@ pub(crate) fn find(cx: &Context, workspace: &Workspace, name: &str, reach: &Reac
     let (factory, declaration) = match &kind {
         Kind::Local => ("local", serde_json::Value::Null),
         Kind::Ssh(address) => ("ssh", json!({ "address": address.to_string() })),
-        Kind::Vm(_, Endpoint { host, port, user, identity, known_hosts }) => {
+        Kind::Vm(_, Endpoint { host, port, user, identity, known_hosts, install }) => {
             let address = Address { user: Some(user.clone()), host: host.clone(), port: Some(*port) };
             let known_hosts = Some(known_hosts);
-            ("ssh", json!({ "address": address.to_string(), "identity": identity, "known_hosts": known_hosts }))
+            let address = address.to_string();
+            let own =
+                json!({ "address": address, "identity": identity, "known_hosts": known_hosts, "engine": install });
+            ("ssh", own)
         }
         Kind::Other(kind) => (*kind, serde_json::Value::Null),
     };

@@ -118,6 +118,8 @@ pub struct Endpoint {
     pub identity: Option<PathBuf>,
     /// The file that knows the machine's host key, and no other.
     pub known_hosts: PathBuf,
+    /// How the engine gets there.
+    pub install: InstallStrategy,
 }
 
 /// The one who may change a machine, until it is dropped.
@@ -198,6 +200,7 @@ impl State {
             user: self.ssh_user.clone(),
             identity: identity.filter(|_| self.desired.ssh.key != KeySource::None),
             known_hosts: home(folder, &self.name).join("known_hosts"),
+            install: self.charly_install_strategy,
         }
     }
 }
