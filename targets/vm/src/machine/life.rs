@@ -289,18 +289,26 @@ impl Machines {
         state.save(&self.settings.folder, &lock)
     }
 
+    /// Refuses a name that there is nothing of to take away.
+    pub fn is_there(&self, name: &Name, disk: bool) -> Result<(), MachineError> {
+        let left = self.home(name).join(DISK);
+        if State::load(&self.settings.folder, name)?.is_some() || (disk && left.exists()) {
+            return Ok(());
+        }
+        let hint = if left.exists() {
+            format!("its disk is still there; `charly vm destroy {name} --disk` deletes it")
+        } else {
+            "`charly vm list` shows those there are".to_owned()
+        };
+        Err(MachineError::invalid(format!("there is no machine `{name}`"), hint))
+    }
+
     /// Takes a machine away. Its disk stays, with the keys that open it, unless `disk` says otherwise.
     pub fn destroy(&self, name: &Name, disk: bool) -> Result<Destroyed, MachineError> {
         let _lock = Lock::take(&self.settings.folder, name)?;
         let home = self.home(name);
-        let state = State::load(&self.settings.folder, name)?;
-        let left = home.join(DISK);
-        if state.is_none() && !(disk && left.exists()) {
-            return Err(MachineError::invalid(
-                format!("there is no machine `{name}`"),
-                "`charly vm list` shows those there are",
-            ));
-        }
+        self.is_there(name, disk)?;
+        let (state, left) = (State::load(&self.settings.folder, name)?, home.join(DISK));
         if let Some(state) = &state {
             backend(state.backend).cut(&home, state)?;
         }
