@@ -13,7 +13,7 @@ use charly_plans::schema::{self, Document};
 use charly_plans::source::Source;
 use charly_target_core::{Interrupts, Registry};
 use charly_target_local::Local;
-use charly_target_vm::ssh::{Address, Machine, way};
+use charly_target_vm::ssh::{Address, Delivery, Machine, way};
 use rustix::process::geteuid;
 use tokio::runtime::Runtime;
 
@@ -160,6 +160,11 @@ impl Context {
             let mut settings = settings.clone();
             settings.wishes.identity = settings.wishes.identity.or_else(|| path("identity"));
             settings.wishes.known_hosts = settings.wishes.known_hosts.or_else(|| path("known_hosts"));
+            settings.wishes.delivery = match (settings.wishes.delivery, declaration["engine"].as_str()) {
+                (Delivery::Auto, Some("scp")) => Delivery::Always,
+                (Delivery::Auto, Some("skip")) => Delivery::Never,
+                (said, _) => said,
+            };
             let way = way(&address, &settings)?;
             for note in &way.notes {
                 printer.say(format_args!("note: {}", clean(note)));

@@ -10,7 +10,9 @@ fn transcripts() {
     let path = home.path().canonicalize().unwrap();
     let cases = trycmd::TestCases::new();
     cases.env("HOME", path.to_str().unwrap()).env("NO_COLOR", "1").env("COLUMNS", "100");
-    cases.env("XDG_CACHE_HOME", "").env("XDG_CONFIG_HOME", "");
+    for base in ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"] {
+        cases.env(base, "");
+    }
     cases.insert_var("[HOME]", path.to_string_lossy().into_owned()).unwrap();
     cases.case("tests/cli/*.trycmd");
 }

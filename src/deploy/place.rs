@@ -66,11 +66,11 @@ pub(crate) fn declared(cx: &Context, workspace: &Workspace, name: &str, reach: &
     }
     if let Some(vm) = name.strip_prefix(VM) {
         let vms: Vec<_> = workspace.vms().keys().map(|vm| format!("`{VM}{vm}`")).collect();
-        let failure = Failure::invalid(format!("no machine `{vm}` is declared"));
+        let failure = Failure::invalid(format!("there is no machine `{vm}`, and none is declared"));
         return Err(failure.hint(if vms.is_empty() {
-            "declare it below `vm:`, or reach any machine as `ssh:user@host`".to_owned()
+            format!("make it with `charly vm create {vm} --from debian-13`, or reach any machine as `ssh:user@host`")
         } else {
-            format!("declare it below `vm:`; there is {}", vms.join(", "))
+            format!("make it with `charly vm create {vm}`; declared are {}", vms.join(", "))
         }));
     }
     let known = workspace.deploys().keys().map(String::as_str).filter(|known| *known != Local::NAME);
@@ -92,10 +92,13 @@ pub(crate) fn find(cx: &Context, workspace: &Workspace, name: &str, reach: &Reac
     let (factory, declaration) = match &kind {
         Kind::Local => ("local", serde_json::Value::Null),
         Kind::Ssh(address) => ("ssh", json!({ "address": address.to_string() })),
-        Kind::Vm(_, Endpoint { host, port, user, identity, known_hosts }) => {
+        Kind::Vm(_, Endpoint { host, port, user, identity, known_hosts, install }) => {
             let address = Address { user: Some(user.clone()), host: host.clone(), port: Some(*port) };
             let known_hosts = Some(known_hosts);
-            ("ssh", json!({ "address": address.to_string(), "identity": identity, "known_hosts": known_hosts }))
+            let address = address.to_string();
+            let own =
+                json!({ "address": address, "identity": identity, "known_hosts": known_hosts, "engine": install });
+            ("ssh", own)
         }
         Kind::Other(kind) => (*kind, serde_json::Value::Null),
     };

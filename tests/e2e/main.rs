@@ -10,6 +10,7 @@ mod commands;
 mod cuts;
 mod faults;
 mod kit;
+mod lives;
 mod machines;
 mod places;
 mod promises;

@@ -2,7 +2,7 @@
 
 use charly_target_vm::machine::spec::Source;
 
-use super::source::Size;
+use super::source::Shape;
 use super::{done, machines, name, tell};
 use crate::context::Context;
 use crate::deploy::Downloads;
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     #[arg(long)]
     snapshot: Option<String>,
     #[command(flatten)]
-    size: Size,
+    shape: Shape,
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
@@ -30,7 +30,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     // What leads into the original stays the original's.
     spec.forwards.clear();
     (spec.ssh.port, spec.mac, spec.cloud_init.hostname) = (None, None, None);
-    args.size.apply(&mut spec);
+    args.shape.apply(&mut spec);
     machines.create(&name, &spec, false, &mut Downloads::new(cx).fetcher(), &mut tell(cx.printer))?;
     cx.printer.say(format_args!("start it with `charly vm start {name}`"));
     done(cx)

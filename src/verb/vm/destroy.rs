@@ -19,6 +19,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let name = name(&args.name)?;
+    let machines = machines(cx);
+    machines.is_there(&name, args.disk)?;
     let question = if args.disk {
         format!("This deletes `{name}` with its disk, and nothing brings that back. Go on?")
     } else {
@@ -32,7 +34,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
             return Err(Failure::new(Exit::Refused, problem));
         }
     }
-    if let Some(kept) = machines(cx).destroy(&name, args.disk)?.kept {
+    if let Some(kept) = machines.destroy(&name, args.disk)?.kept {
         cx.printer.say(format_args!("kept its disk, `{}`", kept.display()));
     }
     done(cx)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use charly_target_vm::machine::Spec;
 use charly_target_vm::machine::spec::Source;
 
-use super::source::Size;
+use super::source::Shape;
 use super::{done, machines, name, tell};
 use crate::context::Context;
 use crate::deploy::Downloads;
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long)]
     user: Option<String>,
     #[command(flatten)]
-    size: Size,
+    shape: Shape,
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
@@ -42,7 +42,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         }
         spec.ssh.user.clone_from(user);
     }
-    args.size.apply(&mut spec);
+    args.shape.apply(&mut spec);
     machines(cx).create(&name, &spec, false, &mut Downloads::new(cx).fetcher(), &mut tell(cx.printer))?;
     cx.printer.say(format_args!("start it with `charly vm start {name}`"));
     done(cx)

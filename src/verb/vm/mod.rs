@@ -127,7 +127,7 @@ fn tell(printer: Printer) -> impl FnMut(Step) {
     move |step| match step {
         Step::Fetching(url) => printer.say(format_args!("looking for {url}")),
         Step::Bootstrapping(what) => {
-            printer.say(format_args!("bootstrapping {what}, once; this takes a minute or two"))
+            printer.say(format_args!("bootstrapping {what}, once; this takes a minute or two"));
         }
         Step::Disk => printer.say("making its disk"),
         Step::Starting => printer.say("starting it"),

@@ -20,12 +20,12 @@ pub(super) struct Wanted {
     #[arg(long)]
     allow_unverified: bool,
     #[command(flatten)]
-    pub(super) size: Size,
+    shape: Shape,
 }
 
 /// How large a machine is to be, and how it is reached.
 #[derive(Debug, clap::Args)]
-pub(super) struct Size {
+pub(super) struct Shape {
     /// The size of its disk, such as `20G`
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     disk_size: Option<u64>,
@@ -54,7 +54,7 @@ impl Wanted {
                     .hint(format!("name a source with `--from`: {}, or a cloud image's URL or path", known.join(", ")))
             })?,
         };
-        self.size.apply(&mut spec);
+        self.shape.apply(&mut spec);
         Ok(spec)
     }
 
@@ -85,7 +85,7 @@ impl Wanted {
     }
 }
 
-impl Size {
+impl Shape {
     /// Lays what was said over a machine.
     pub(super) fn apply(&self, spec: &mut Spec) {
         let Self { disk_size, ram, cpu, ssh_port, forward } = self;

@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use charly_ir::Digest;
 use rustix::process::geteuid;
@@ -40,6 +41,7 @@ const SETTLE: &str = r#"set -eu
 chroot "$1" grub-mkimage -O i386-pc -p '(hd0,msdos1)/boot/grub' -o /boot/grub/core.img \
   biosdisk part_msdos ext2 normal configfile linux serial terminal echo test
 rm -f "$1"/etc/ssh/ssh_host_* "$1/etc/hostname" "$1/etc/resolv.conf"
+printf 'LABEL=root / ext4 errors=remount-ro 0 1\n' >"$1/etc/fstab"
 : >"$1/etc/machine-id""#;
 
 /// Turns the tree of `root.tar` into the file system of a disk: SIZE in KiB. Runs where root is root, or seems to be.
@@ -54,6 +56,9 @@ rm -rf tree"#;
 
 /// The size of the file system in KiB; it grows with the machine's disk as that boots.
 const SIZE: u64 = (3 << 20) - 1024;
+
+/// What the folders of makings under way begin with.
+const PREFIX: &str = "bootstrap-";
 
 /// A sector's bytes, and the partition's first sector.
 const SECTOR: u64 = 512;
@@ -71,7 +76,15 @@ pub fn made(folder: &Path, work: &Path, recipe: &Bootstrap) -> Result<Base, Mach
         return Ok(Base { path, format: DiskFormat::Qcow2 });
     }
     fs::create_dir_all(work).map_err(MachineError::file("made", work))?;
-    let temporary = tempfile::Builder::new().prefix("bootstrap-").tempdir_in(work);
+    // One at a time: the second finds what the first has made, and nobody else's leavings are somebody's work.
+    let lock = work.join("bootstrap.lock");
+    let _lock =
+        File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(MachineError::file("locked", &lock))?;
+    if let Ok(path) = known.canonicalize() {
+        return Ok(Base { path, format: DiskFormat::Qcow2 });
+    }
+    sweep(work)?;
+    let temporary = tempfile::Builder::new().prefix(PREFIX).tempdir_in(work);
     let temporary = temporary.map_err(MachineError::file("made", work))?;
     let at = temporary.path();
     let disk = disk(at, recipe)?;
@@ -104,11 +117,7 @@ fn disk(at: &Path, recipe: &Bootstrap) -> Result<std::path::PathBuf, MachineErro
         .args([recipe.suite.as_str(), "root.tar"])
         .args(mirrors(&recipe.distro, &recipe.suite, &sources()));
     tool::finish(&mut mmdebstrap)?;
-    // Whoever is not root seems to be: files get the owners that they have in the guest.
-    let words: &[&str] =
-        if geteuid().is_root() { &[] } else { &["unshare", "--user", "--map-root-user", "--map-auto"] };
-    let words: Vec<_> = words.iter().copied().chain(["sh", "-c", LAY]).collect();
-    tool::finish(tool::command(words[0]).args(&words[1..]).arg(SIZE.to_string()).current_dir(at))?;
+    tool::finish(as_root(&["sh", "-c", LAY]).arg(SIZE.to_string()).current_dir(at))?;
     let raw = at.join("disk.raw");
     let boot = |name: &str| fs::read(at.join(name)).map_err(MachineError::file("read", &at.join(name)));
     make_bootable(&raw, &boot("boot.img")?, &boot("core.img")?).map_err(MachineError::file("written", &raw))?;
@@ -128,13 +137,31 @@ fn disk(at: &Path, recipe: &Bootstrap) -> Result<std::path::PathBuf, MachineErro
     Ok(qcow2)
 }
 
+/// Removes what makings left that were killed.
+fn sweep(work: &Path) -> Result<(), MachineError> {
+    let entries = fs::read_dir(work).map_err(MachineError::file("read", work))?;
+    let left = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let left = left.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)));
+    let left: Vec<_> = left.collect();
+    if left.is_empty() { Ok(()) } else { tool::finish(as_root(&["rm", "-rf", "--"]).args(left)).map(drop) }
+}
+
+/// Begins a command that root runs, or who seems to be: files get, and lose, the owners that they have in a guest.
+fn as_root(words: &[&str]) -> Command {
+    let seem: &[&str] = if geteuid().is_root() { &[] } else { &["unshare", "--user", "--map-root-user", "--map-auto"] };
+    let words: Vec<_> = seem.iter().chain(words).collect();
+    let mut command = tool::command(words[0]);
+    command.args(&words[1..]);
+    command
+}
+
 /// Returns GRUB's menu. The kernel is that of the links which its packages keep up to date.
 fn menu(recipe: &Bootstrap) -> String {
     let folder = if recipe.distro == "ubuntu" { "/boot" } else { "" };
-    let more: String = recipe.kernel_args.iter().map(|argument| format!(" {argument}")).collect();
+    let more = recipe.kernel_args.join(" ");
     format!(
         "set timeout=0\nserial --unit=0 --speed=115200\nterminal_input serial console\nterminal_output serial console\n\
-         menuentry Linux {{\n  linux {folder}/vmlinuz root=LABEL=root ro console=tty0 console=ttyS0,115200{more}\n  \
+         menuentry Linux {{\n  linux {folder}/vmlinuz root=LABEL=root ro console=tty0 console=ttyS0,115200 {more}\n  \
          initrd {folder}/initrd.img\n}}\n"
     )
 }

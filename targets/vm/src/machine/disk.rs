@@ -182,5 +182,4 @@ pub(super) fn name(format: DiskFormat) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "disk_tests.rs"]
 mod tests;

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,9 +15,9 @@ use charly_target_core::fetch::Fetcher;
 use super::backend::{BackendKind, NotLaunched, Power, VmBackend};
 use super::disk::OnSnapshot;
 use super::qemu::{Qemu, line};
-use super::spec::{DiskFormat, KeySource, Source, Spec};
-use super::state::{self, KeyInjection, Lock, Made, Snapshot, Started, home};
-use super::{KeyPair, MachineError, Name, Rendered, State, base, bootstrap, disk, identity, port, ready, seed, spec};
+use super::spec::{DiskFormat, Spec};
+use super::state::{self, Lock, Made, Snapshot, Started, home};
+use super::{MachineError, Name, State, disk, port, ready, spec};
 
 /// How often another port is tried where somebody takes the one that was free.
 const PORTS: usize = 8;
@@ -39,7 +38,7 @@ pub struct Settings {
 /// All machines of a user.
 #[derive(Debug, Clone)]
 pub struct Machines {
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 /// Where a machine stands.
@@ -135,10 +134,9 @@ impl Machines {
         }
         let home = self.home(&state.name);
         Ok(match backend(state.backend).power(&home, state)? {
-            Power::Off => Stage::Stopped,
             // With its host's power gone nothing crashed.
             Power::Lost if state.observed.as_ref().is_some_and(|seen| seen.host_boot == host_boot()) => Stage::Crashed,
-            Power::Lost => Stage::Stopped,
+            Power::Off | Power::Lost => Stage::Stopped,
             Power::Paused => Stage::Paused,
             Power::On if ready::answers(state.ssh_port) => Stage::Ready,
             Power::On => Stage::Booting,
@@ -291,18 +289,26 @@ impl Machines {
         state.save(&self.settings.folder, &lock)
     }
 
+    /// Refuses a name that there is nothing of to take away.
+    pub fn is_there(&self, name: &Name, disk: bool) -> Result<(), MachineError> {
+        let left = self.home(name).join(DISK);
+        if State::load(&self.settings.folder, name)?.is_some() || (disk && left.exists()) {
+            return Ok(());
+        }
+        let hint = if left.exists() {
+            format!("its disk is still there; `charly vm destroy {name} --disk` deletes it")
+        } else {
+            "`charly vm list` shows those there are".to_owned()
+        };
+        Err(MachineError::invalid(format!("there is no machine `{name}`"), hint))
+    }
+
     /// Takes a machine away. Its disk stays, with the keys that open it, unless `disk` says otherwise.
     pub fn destroy(&self, name: &Name, disk: bool) -> Result<Destroyed, MachineError> {
         let _lock = Lock::take(&self.settings.folder, name)?;
         let home = self.home(name);
-        let state = State::load(&self.settings.folder, name)?;
-        let left = home.join(DISK);
-        if state.is_none() && !(disk && left.exists()) {
-            return Err(MachineError::invalid(
-                format!("there is no machine `{name}`"),
-                "`charly vm list` shows those there are",
-            ));
-        }
+        self.is_there(name, disk)?;
+        let (state, left) = (State::load(&self.settings.folder, name)?, home.join(DISK));
         if let Some(state) = &state {
             backend(state.backend).cut(&home, state)?;
         }
@@ -334,11 +340,11 @@ impl Machines {
         backend(state.backend).console(&home).map_err(MachineError::file("opened", &home))
     }
 
-    fn home(&self, name: &Name) -> PathBuf {
+    pub(super) fn home(&self, name: &Name) -> PathBuf {
         home(&self.settings.folder, name)
     }
 
-    fn whole(&self, name: &Name) -> Result<State, MachineError> {
+    pub(super) fn whole(&self, name: &Name) -> Result<State, MachineError> {
         let state = self.get(name)?;
         if state.made == Made::Whole {
             return Ok(state);
@@ -347,7 +353,7 @@ impl Machines {
         Err(MachineError::refused(what, format!("`charly vm create {name}` goes on with it")))
     }
 
-    fn needs_rest(&self, state: &State, what: &str) -> Result<(), MachineError> {
+    pub(super) fn needs_rest(&self, state: &State, what: &str) -> Result<(), MachineError> {
         match backend(state.backend).power(&self.home(&state.name), state)? {
             Power::Off | Power::Lost => Ok(()),
             Power::On | Power::Paused => Err(MachineError::refused(
@@ -355,161 +361,6 @@ impl Machines {
                 format!("stop it first: `charly vm stop {}`", state.name),
             )),
         }
-    }
-
-    /// Writes down what a machine is to be, or finds what was written down.
-    fn begin(&self, name: &Name, spec: &Spec, adopt: bool, lock: &Lock) -> Result<State, MachineError> {
-        let folder = &self.settings.folder;
-        let home = self.home(name);
-        let mut state = match State::load(folder, name)? {
-            Some(state) if state.made == Made::Whole => {
-                let what = format!("there is a machine `{name}` already");
-                return Err(MachineError::refused(what, format!("start it with `charly vm start {name}`")));
-            }
-            Some(state) if state.disk_path.exists() && state.desired.source != spec.source => {
-                let what = format!("the disk of `{name}` was made from another source");
-                return Err(MachineError::refused(what, format!("`charly vm destroy {name} --disk` deletes it")));
-            }
-            Some(mut state) => {
-                state.desired = spec.clone();
-                state.ssh_user.clone_from(&spec.ssh.user);
-                state
-            }
-            None if home.join(DISK).exists() && !adopt => {
-                let what = format!("an earlier machine `{name}` left its disk, `{}`", home.join(DISK).display());
-                let hint = format!("take it with `--adopt`, or delete it with `charly vm destroy {name} --disk`");
-                return Err(MachineError::refused(what, hint));
-            }
-            None => {
-                let mut builder = fs::DirBuilder::new();
-                builder.recursive(true).mode(0o700);
-                builder.create(&home).map_err(MachineError::file("made", &home))?;
-                let port = match spec.ssh.port {
-                    Some(port) => port,
-                    None => port::free(&self.ports()?)?,
-                };
-                State::new(folder, name.clone(), spec.clone(), port)
-            }
-        };
-        state.key_injection_resolved = Some(self.key(&state)?);
-        KeyPair::at(&home.join(HOST_KEY), &state.name.domain())?;
-        state.save(folder, lock)?;
-        Ok(state)
-    }
-
-    fn key(&self, state: &State) -> Result<KeyInjection, MachineError> {
-        let ssh = &state.desired.ssh;
-        let (identity, public) = match &ssh.key {
-            KeySource::None => (None, None),
-            KeySource::Generate => {
-                let path = self.home(&state.name).join(KEY);
-                let pair = KeyPair::at(&path, &state.name.domain())?;
-                (Some(path), Some(pair.public))
-            }
-            KeySource::Path(path) => {
-                let path =
-                    path.strip_prefix("~/").map_or_else(|| PathBuf::from(path), |below| self.settings.home.join(below));
-                let public = identity::public_of(&path)?;
-                (Some(path), Some(public))
-            }
-        };
-        Ok(KeyInjection { identity, public, smbios: ssh.smbios, cloud_init: ssh.cloud_init })
-    }
-
-    /// Makes the disk, unless it is there.
-    fn built(
-        &self,
-        mut state: State,
-        fetcher: &mut Fetcher,
-        tell: Tell<'_>,
-        lock: &Lock,
-    ) -> Result<State, MachineError> {
-        if state.made >= Made::Built {
-            return Ok(state);
-        }
-        let size = state.desired.disk_size;
-        let (disk_path, bases) = (state.disk_path.clone(), &self.settings.bases);
-        match state.desired.source.clone() {
-            _ if disk_path.exists() => {}
-            Source::CloudImage { url, checksum } => {
-                tell(Step::Fetching(url.clone()));
-                let base = base::fetched(bases, &url, checksum.as_ref(), fetcher)?;
-                state.base = Some(base.path.clone());
-                // Before the disk, so that one found after a kill is never without what it lies over.
-                state.save(&self.settings.folder, lock)?;
-                tell(Step::Disk);
-                disk::overlay(&disk_path, &base.path, base.format, size)?;
-            }
-            Source::Bootstrap(recipe) => {
-                tell(Step::Bootstrapping(format!("{} {}", recipe.distro, recipe.suite)));
-                let base = bootstrap::made(bases, &self.settings.work, &recipe)?;
-                state.base = Some(base.path.clone());
-                // Before the disk, so that one found after a kill is never without what it lies over.
-                state.save(&self.settings.folder, lock)?;
-                tell(Step::Disk);
-                disk::overlay(&disk_path, &base.path, base.format, size)?;
-            }
-            Source::Clone { from, snapshot } => {
-                tell(Step::Disk);
-                self.cloned(&mut state, &from, snapshot.as_deref())?;
-            }
-            Source::Imported { path, format, in_place } => {
-                let path = PathBuf::from(path);
-                let format = format.map_or_else(|| disk::format(&path), Ok)?;
-                if in_place {
-                    if format != DiskFormat::Qcow2 {
-                        let hint = "leave it where it is and take a copy, without `--in-place`";
-                        return Err(MachineError::invalid("only a qcow2 disk is taken where it lies", hint));
-                    }
-                    state.disk_path = path;
-                } else {
-                    tell(Step::Disk);
-                    disk::alone(&path, format)?;
-                    disk::copy(&disk_path, &path, format, None, size)?;
-                }
-            }
-        }
-        state.made = Made::Built;
-        state.save(&self.settings.folder, lock)?;
-        Ok(state)
-    }
-
-    fn cloned(&self, state: &mut State, from: &Name, snapshot: Option<&str>) -> Result<(), MachineError> {
-        let _lock = Lock::take(&self.settings.folder, from)?;
-        let original = self.whole(from)?;
-        self.needs_rest(&original, "copied")?;
-        if let Some(snapshot) = snapshot {
-            known_snapshot(&original, snapshot)?;
-        }
-        state.base.clone_from(&original.base);
-        disk::copy(&state.disk_path, &original.disk_path, DiskFormat::Qcow2, snapshot, state.desired.disk_size)
-    }
-
-    fn rendered(&self, state: &State) -> Result<Rendered, MachineError> {
-        let host_key = KeyPair::at(&self.home(&state.name).join(HOST_KEY), &state.name.domain())?;
-        // A copy's own machine-id is the original's until its first boot makes it another.
-        let copied = matches!(state.desired.source, Source::Clone { .. });
-        Ok(Rendered::new(state, &host_key, copied))
-    }
-
-    /// Writes the seed, and what is known of the machine's host key.
-    fn seeded(&self, state: &mut State) -> Result<(), MachineError> {
-        let rendered = self.rendered(state)?;
-        let path = self.home(&state.name).join("seed.img");
-        seed::write(&path, &rendered)?;
-        state.seed_iso = Some(path);
-        state.cloud_init_rendered_digest = Some(rendered.digest());
-        self.know_host(state)
-    }
-
-    fn know_host(&self, state: &State) -> Result<(), MachineError> {
-        let home = self.home(&state.name);
-        let public = KeyPair::at(&home.join(HOST_KEY), &state.name.domain())?.public;
-        let part = home.join("known_hosts.part");
-        let path = home.join("known_hosts");
-        let key: Vec<_> = public.split(' ').take(2).collect();
-        identity::write_private(&part, format!("[127.0.0.1]:{} {}\n", state.ssh_port, key.join(" ")).as_bytes())?;
-        fs::rename(&part, &path).map_err(MachineError::file("written", &path))
     }
 
     fn started(&self, mut state: State, tell: Tell<'_>, lock: &Lock) -> Result<State, MachineError> {
@@ -573,7 +424,7 @@ impl Machines {
     }
 
     /// Returns the ports that machines have, running or not.
-    fn ports(&self) -> Result<Vec<u16>, MachineError> {
+    pub(super) fn ports(&self) -> Result<Vec<u16>, MachineError> {
         // One whose file cannot be read stands in nobody's way.
         let states = self.names()?.into_iter().filter_map(|name| State::load(&self.settings.folder, &name).ok()?);
         Ok(states
@@ -587,10 +438,10 @@ impl Machines {
 /// What a machine said on its console, below its folder.
 pub const CONSOLE_LOG: &str = line::CONSOLE_LOG;
 
-const DISK: &str = "disk.qcow2";
-const KEY: &str = "id_ed25519";
+pub(super) const DISK: &str = "disk.qcow2";
+pub(super) const KEY: &str = "id_ed25519";
 const KEY_PUBLIC: &str = "id_ed25519.pub";
-const HOST_KEY: &str = "host_key";
+pub(super) const HOST_KEY: &str = "host_key";
 const HOST_KEY_PUBLIC: &str = "host_key.pub";
 
 /// Returns what runs machines of a kind.
@@ -605,7 +456,7 @@ fn held(state: &State) -> Result<Vec<String>, MachineError> {
     Ok(held.into_iter().map(|held| held.name).collect())
 }
 
-fn known_snapshot(state: &State, snapshot: &str) -> Result<(), MachineError> {
+pub(super) fn known_snapshot(state: &State, snapshot: &str) -> Result<(), MachineError> {
     let held = held(state)?;
     if held.iter().any(|held| held == snapshot) {
         return Ok(());
@@ -632,5 +483,4 @@ fn now() -> u64 {
 }
 
 #[cfg(test)]
-#[path = "life_tests.rs"]
 mod tests;

@@ -10,11 +10,12 @@ use charly_target_core::Interrupts;
 
 use super::{MachineError, Name};
 
-/// How long one attempt may take: a packet that was lost while the guest had no network is sent again only after a while.
-const ATTEMPT: Duration = Duration::from_secs(1);
+/// How long one attempt may take. A packet that was lost while the guest had no network is sent again only after a while;
+/// but who hangs up on an sshd that is slow to greet is counted by it, and turned away when that was often enough.
+const ATTEMPT: Duration = Duration::from_secs(5);
 
 /// How long a verb that only looks waits.
-const GLANCE: Duration = Duration::from_millis(300);
+const GLANCE: Duration = Duration::from_millis(1500);
 
 /// The pause between attempts that are turned away at once.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -58,7 +59,11 @@ fn greeted(port: u16, patience: Duration) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), patience)?;
     stream.set_read_timeout(Some(patience))?;
     let mut greeting = [0; GREETING.len()];
-    stream.read_exact(&mut greeting)?;
+    stream.read_exact(&mut greeting).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "nobody greets"),
+        io::ErrorKind::UnexpectedEof => io::Error::new(io::ErrorKind::ConnectionReset, "nobody listens in it"),
+        _ => error,
+    })?;
     if greeting == GREETING { Ok(()) } else { Err(io::Error::other("something answers that is no sshd")) }
 }
 

@@ -118,11 +118,13 @@ pub struct Endpoint {
     pub identity: Option<PathBuf>,
     /// The file that knows the machine's host key, and no other.
     pub known_hosts: PathBuf,
+    /// How the engine gets there.
+    pub install: InstallStrategy,
 }
 
 /// The one who may change a machine, until it is dropped.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "closing it gives the lock back")] File);
+pub struct Lock(File);
 
 impl State {
     /// Begins a machine.
@@ -198,6 +200,7 @@ impl State {
             user: self.ssh_user.clone(),
             identity: identity.filter(|_| self.desired.ssh.key != KeySource::None),
             known_hosts: home(folder, &self.name).join("known_hosts"),
+            install: self.charly_install_strategy,
         }
     }
 }
@@ -219,6 +222,13 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => Err(MachineError::file("locked", &path)(error)),
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough while a program that is just being started has it, too.
+        self.0.unlock().ok();
     }
 }
 

@@ -91,20 +91,20 @@ impl VmBackend for Qemu {
     }
 
     fn cut(&self, home: &Path, state: &State) -> Result<(), MachineError> {
-        let Some(process) = process(home)? else { return Ok(()) };
-        match pidfd_send_signal(&process, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => return Err(MachineError::Control { name: state.name.to_string(), source: error.into() }),
-        }
-        if !ended(&process, KILLED) {
-            let hint = "its disk may be on a server that does not answer";
-            return Err(MachineError::failed(format!("what runs `{}` does not end", state.name), hint));
+        if let Some(process) = process(home)? {
+            match pidfd_send_signal(&process, Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => return Err(MachineError::Control { name: state.name.to_string(), source: error.into() }),
+            }
+            if !ended(&process, KILLED) {
+                let hint = "its disk may be on a server that does not answer";
+                return Err(MachineError::failed(format!("what runs `{}` does not end", state.name), hint));
+            }
         }
         // Its power was cut on purpose: that is no crash.
-        match fs::remove_file(home.join(line::PID)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(MachineError::file("removed", &home.join(line::PID))(error))
-            }
+        let path = home.join(line::PID);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(MachineError::file("removed", &path)(error)),
             _ => Ok(()),
         }
     }

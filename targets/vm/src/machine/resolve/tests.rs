@@ -1,5 +1,6 @@
 use charly_plans::load::{Settings, Workspace};
 
+use super::super::spec::Forward;
 use super::*;
 
 const IMAGE: &str = "source: {cloud_image: {url: \"https://x/debian-13.qcow2\"}}";

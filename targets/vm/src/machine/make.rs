@@ -1,0 +1,169 @@
+//! A machine's making: its keys, its disk, its seed, each step as often as it takes.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+
+use charly_target_core::fetch::Fetcher;
+
+use super::life::{DISK, HOST_KEY, KEY, Machines, Step, Tell, known_snapshot};
+use super::spec::{DiskFormat, KeySource, Source, Spec};
+use super::state::{KeyInjection, Lock, Made};
+use super::{KeyPair, MachineError, Name, Rendered, State, base, bootstrap, disk, identity, port, seed};
+
+impl Machines {
+    /// Writes down what a machine is to be, or finds what was written down.
+    pub(super) fn begin(&self, name: &Name, spec: &Spec, adopt: bool, lock: &Lock) -> Result<State, MachineError> {
+        let folder = &self.settings.folder;
+        let home = self.home(name);
+        let mut state = match State::load(folder, name)? {
+            Some(state) if state.made == Made::Whole => {
+                let what = format!("there is a machine `{name}` already");
+                return Err(MachineError::refused(what, format!("start it with `charly vm start {name}`")));
+            }
+            Some(state) if state.disk_path.exists() && state.desired.source != spec.source => {
+                let what = format!("the disk of `{name}` was made from another source");
+                return Err(MachineError::refused(what, format!("`charly vm destroy {name} --disk` deletes it")));
+            }
+            Some(mut state) => {
+                state.desired = spec.clone();
+                state.ssh_user.clone_from(&spec.ssh.user);
+                state
+            }
+            None if home.join(DISK).exists() && !adopt => {
+                let what = format!("an earlier machine `{name}` left its disk, `{}`", home.join(DISK).display());
+                let hint = format!("take it with `--adopt`, or delete it with `charly vm destroy {name} --disk`");
+                return Err(MachineError::refused(what, hint));
+            }
+            None => {
+                let mut builder = fs::DirBuilder::new();
+                builder.recursive(true).mode(0o700);
+                builder.create(&home).map_err(MachineError::file("made", &home))?;
+                let port = match spec.ssh.port {
+                    Some(port) => port,
+                    None => port::free(&self.ports()?)?,
+                };
+                State::new(folder, name.clone(), spec.clone(), port)
+            }
+        };
+        state.key_injection_resolved = Some(self.key(&state)?);
+        KeyPair::at(&home.join(HOST_KEY), &state.name.domain())?;
+        state.save(folder, lock)?;
+        Ok(state)
+    }
+
+    fn key(&self, state: &State) -> Result<KeyInjection, MachineError> {
+        let ssh = &state.desired.ssh;
+        let (identity, public) = match &ssh.key {
+            KeySource::None => (None, None),
+            KeySource::Generate => {
+                let path = self.home(&state.name).join(KEY);
+                let pair = KeyPair::at(&path, &state.name.domain())?;
+                (Some(path), Some(pair.public))
+            }
+            KeySource::Path(path) => {
+                let path =
+                    path.strip_prefix("~/").map_or_else(|| PathBuf::from(path), |below| self.settings.home.join(below));
+                let public = identity::public_of(&path)?;
+                (Some(path), Some(public))
+            }
+        };
+        Ok(KeyInjection { identity, public, smbios: ssh.smbios, cloud_init: ssh.cloud_init })
+    }
+
+    /// Makes the disk, unless it is there.
+    pub(super) fn built(
+        &self,
+        mut state: State,
+        fetcher: &mut Fetcher,
+        tell: Tell<'_>,
+        lock: &Lock,
+    ) -> Result<State, MachineError> {
+        if state.made >= Made::Built {
+            return Ok(state);
+        }
+        let size = state.desired.disk_size;
+        let (disk_path, bases) = (state.disk_path.clone(), &self.settings.bases);
+        match state.desired.source.clone() {
+            _ if disk_path.exists() => {}
+            Source::CloudImage { url, checksum } => {
+                tell(Step::Fetching(url.clone()));
+                let base = base::fetched(bases, &url, checksum.as_ref(), fetcher)?;
+                state.base = Some(base.path.clone());
+                // Before the disk, so that one found after a kill is never without what it lies over.
+                state.save(&self.settings.folder, lock)?;
+                tell(Step::Disk);
+                disk::overlay(&disk_path, &base.path, base.format, size)?;
+            }
+            Source::Bootstrap(recipe) => {
+                tell(Step::Bootstrapping(format!("{} {}", recipe.distro, recipe.suite)));
+                let base = bootstrap::made(bases, &self.settings.work, &recipe)?;
+                state.base = Some(base.path.clone());
+                // Before the disk, so that one found after a kill is never without what it lies over.
+                state.save(&self.settings.folder, lock)?;
+                tell(Step::Disk);
+                disk::overlay(&disk_path, &base.path, base.format, size)?;
+            }
+            Source::Clone { from, snapshot } => {
+                tell(Step::Disk);
+                self.cloned(&mut state, &from, snapshot.as_deref())?;
+            }
+            Source::Imported { path, format, in_place } => {
+                let path = PathBuf::from(path);
+                let format = format.map_or_else(|| disk::format(&path), Ok)?;
+                if in_place {
+                    if format != DiskFormat::Qcow2 {
+                        let hint = "leave it where it is and take a copy, without `--in-place`";
+                        return Err(MachineError::invalid("only a qcow2 disk is taken where it lies", hint));
+                    }
+                    state.disk_path = path;
+                } else {
+                    tell(Step::Disk);
+                    disk::alone(&path, format)?;
+                    disk::copy(&disk_path, &path, format, None, size)?;
+                }
+            }
+        }
+        state.made = Made::Built;
+        state.save(&self.settings.folder, lock)?;
+        Ok(state)
+    }
+
+    fn cloned(&self, state: &mut State, from: &Name, snapshot: Option<&str>) -> Result<(), MachineError> {
+        let _lock = Lock::take(&self.settings.folder, from)?;
+        let original = self.whole(from)?;
+        self.needs_rest(&original, "copied")?;
+        if let Some(snapshot) = snapshot {
+            known_snapshot(&original, snapshot)?;
+        }
+        state.base.clone_from(&original.base);
+        disk::copy(&state.disk_path, &original.disk_path, DiskFormat::Qcow2, snapshot, state.desired.disk_size)
+    }
+
+    pub(super) fn rendered(&self, state: &State) -> Result<Rendered, MachineError> {
+        let host_key = KeyPair::at(&self.home(&state.name).join(HOST_KEY), &state.name.domain())?;
+        // A copy's own machine-id is the original's until its first boot makes it another.
+        let copied = matches!(state.desired.source, Source::Clone { .. });
+        Ok(Rendered::new(state, &host_key, copied))
+    }
+
+    /// Writes the seed, and what is known of the machine's host key.
+    pub(super) fn seeded(&self, state: &mut State) -> Result<(), MachineError> {
+        let rendered = self.rendered(state)?;
+        let path = self.home(&state.name).join("seed.img");
+        seed::write(&path, &rendered)?;
+        state.seed_iso = Some(path);
+        state.cloud_init_rendered_digest = Some(rendered.digest());
+        self.know_host(state)
+    }
+
+    pub(super) fn know_host(&self, state: &State) -> Result<(), MachineError> {
+        let home = self.home(&state.name);
+        let public = KeyPair::at(&home.join(HOST_KEY), &state.name.domain())?.public;
+        let part = home.join("known_hosts.part");
+        let path = home.join("known_hosts");
+        let key: Vec<_> = public.split(' ').take(2).collect();
+        identity::write_private(&part, format!("[127.0.0.1]:{} {}\n", state.ssh_port, key.join(" ")).as_bytes())?;
+        fs::rename(&part, &path).map_err(MachineError::file("written", &path))
+    }
+}

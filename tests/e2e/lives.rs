@@ -1,0 +1,108 @@
+//! Virtual machines in a guest: made, used, put back and taken away, by the real QEMU.
+
+use charly_lab::Output;
+
+use crate::kit::{Result, World};
+
+/// What a machine of Debian's needs to carry machines. What makes their images is among it.
+const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive
+    apt-get install --quiet --quiet --yes --no-install-recommends \
+        qemu-system-x86 qemu-utils mmdebstrap openssh-client e2fsprogs >/dev/null";
+
+/// Where `demo` keeps what it is made of.
+const HOME: &str = "~/.local/state/charly/vm/demo";
+
+/// Runs a verb of machines as the one user who may only use software emulation.
+#[track_caller]
+fn vm(world: &World, code: i32, arguments: &str) -> Output {
+    world.code("deploy", code, &format!("charly vm {arguments}"))
+}
+
+/// Runs a command in a machine.
+#[track_caller]
+fn inside(world: &World, machine: &str, command: &str) -> String {
+    vm(world, 0, &format!("ssh {machine} -- '{command}'")).stdout
+}
+
+/// Says where a machine stands.
+#[track_caller]
+fn stage(world: &World, machine: &str) -> String {
+    let said = world.json("deploy", "vm list").exits(0);
+    let lines = said.lines.iter().filter(|line| line["item"]["name"] == machine);
+    lines.map(|line| line["item"]["stage"].as_str().unwrap().to_owned()).collect()
+}
+
+/// One machine's whole life: emulated, so every boot counts.
+#[test]
+fn a_machine_lives_and_loses_nothing() -> Result {
+    let Some(world) = World::prepared("machines", INSTALL)? else { return Ok(()) };
+    let absent = world.code("deploy", 3, "charly bundle add vm:demo hello");
+    assert!(absent.stderr.contains("charly vm create demo"), "{}", absent.stderr);
+
+    // A kill while the base is made, and one as soon as the disk is there: the same command goes on.
+    let create = "create demo --from debian-13 --disk-size 5G --ram 1G --timeout 900";
+    for made in [".cache/charly/vm/bootstrap-*/root.tar", ".local/state/charly/vm/demo/disk.qcow2"] {
+        let mut killed = world.start("deploy", &format!("vm {create}"));
+        // A base takes a minute, a busy host's two.
+        let kill =
+            format!("until test -e /home/deploy/{made}; do sleep 0.02; done; pkill --signal KILL --exact charly");
+        world.ok("root", &format!("timeout 600 sh -c '{kill}'"));
+        killed.wait().unwrap();
+    }
+    let left = stage(&world, "demo");
+    if left == "half made" || left == "built" {
+        vm(&world, 0, create);
+    }
+    vm(&world, 0, "start demo --timeout 900");
+    assert_eq!(stage(&world, "demo"), "ready");
+
+    // A first boot that cloud-init itself finds nothing to say about, on a root that filled its disk.
+    assert_eq!(inside(&world, "demo", "cloud-init status --wait").trim(), "status: done");
+    let schema = inside(&world, "demo", "sudo cloud-init schema --system");
+    assert!(schema.contains("Valid schema user-data") && schema.contains("Valid schema network-config"), "{schema}");
+    assert_eq!(inside(&world, "demo", "id --user --name; hostname").trim(), "debian\ndemo");
+    assert_eq!(inside(&world, "demo", "df --block-size=1G --output=size / | tail --lines=1").trim(), "5");
+
+    world.code("deploy", 0, "charly bundle add vm:demo hello -y");
+    assert_eq!(inside(&world, "demo", "cat .local/share/charly-hello/greeting | wc --lines").trim(), "1");
+    inside(&world, "demo", "echo kept > mark; sync");
+
+    // A crash is told, and survived; a shutdown is a shutdown.
+    world.ok("deploy", &format!("kill -KILL $(cat {HOME}/pid); while pgrep --exact charly-demo; do sleep 0.05; done"));
+    assert_eq!(stage(&world, "demo"), "crashed");
+    world.code("deploy", 0, "charly bundle add vm:demo -y");
+    assert_eq!(inside(&world, "demo", "cat mark").trim(), "kept");
+    vm(&world, 0, "snapshot create demo live");
+    vm(&world, 0, "stop demo --shutdown-timeout 600");
+    assert_eq!(stage(&world, "demo"), "stopped");
+
+    // Original and copy run side by side, each as itself, on one base.
+    vm(&world, 0, "snapshot create demo calm");
+    vm(&world, 0, "clone demo copy --snapshot calm");
+    for machine in ["demo", "copy"] {
+        vm(&world, 0, &format!("start {machine} --timeout 900"));
+    }
+    let identity = "hostname; cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub mark";
+    let (demo, copy) = (inside(&world, "demo", identity), inside(&world, "copy", identity));
+    let differ: Vec<_> = demo.lines().zip(copy.lines()).map(|(demo, copy)| demo != copy).collect();
+    assert_eq!(differ, [true, true, true, false], "{demo}{copy}");
+
+    // What was changed since a snapshot is gone after it; what runs is not put back.
+    inside(&world, "demo", "rm mark; touch changed; sync");
+    vm(&world, 5, "snapshot revert demo calm");
+    vm(&world, 0, "stop demo --force --shutdown-timeout 600");
+    vm(&world, 0, "snapshot revert demo calm");
+    vm(&world, 0, "snapshot delete demo live");
+    vm(&world, 0, "start demo --timeout 900");
+    assert_eq!(inside(&world, "demo", "ls").trim(), "mark");
+
+    // Nobody is deleted unasked, and a disk only by name.
+    vm(&world, 5, "destroy demo");
+    vm(&world, 0, "destroy demo -y");
+    world.ok("deploy", &format!("test -e {HOME}/disk.qcow2"));
+    vm(&world, 5, create);
+    vm(&world, 0, "destroy demo --disk -y");
+    vm(&world, 0, "destroy copy --disk -y");
+    world.ok("deploy", &format!("test ! -e {HOME} && ! pgrep --exact charly-demo"));
+    Ok(())
+}
