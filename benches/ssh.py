@@ -41,6 +41,8 @@ class Work:
     def check(self, home: pathlib.Path, tool: str):
         root = home / TREE
         found = {str(path.relative_to(root)): None if path.is_dir() else path.read_bytes() for path in root.rglob("*")}
+        # What stands around a line that is ensured is everybody's own.
+        found["lines"] = b"".join(line + b"\n" for line in found.get("lines", b"").split())
         wrong = [name for name in self.tree.keys() | found.keys() if self.tree.get(name, 0) != found.get(name, 0)]
         if wrong:
             raise SystemExit(f"{tool} left another tree than asked for: {sorted(wrong)[:5]}")
@@ -58,8 +60,7 @@ def steps_work(folder: pathlib.Path, steps: int) -> Work:
         tree[f"f{i}"] = "".join(f"{i}:{k}:{hashlib.sha256(f'{i}.{k}'.encode()).hexdigest()}\n" for k in range(38)).encode()
         (sources / f"f{i}").write_bytes(tree[f"f{i}"])
     line = [f"key{i}=value{i}" for i in range(lines)]
-    if lines:
-        tree["lines"] = "".join(f"{text}\n" for text in line).encode()
+    tree["lines"] = "".join(f"{text}\n" for text in line).encode()
     tree |= {f"e{i}": b"" for i in range(empties)}
     to = f"{USER.pw_dir}/{TREE}"
 

@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_head_that_makes_no_sense_is_refused_at_once() {
-        for head in [b"\xff\xff\xff\xff\0", b"\0\0\0\x7f\x01", b"\0\0\0\0\x02"] {
+        for head in [b"\xff\xff\xff\xff\0", b"\0\0\0\x7f\x01", b"\0\0\0\0\x04"] {
             let mut decoder = Decoder::default();
             decoder.feed(&MAGIC);
             decoder.feed(head);

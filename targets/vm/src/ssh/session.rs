@@ -58,6 +58,7 @@ async fn converse(
         while let Some((bytes, took)) = writer.paced() {
             client.paced(bytes, took);
         }
+        let mut idle = false;
         if writer.has_room() {
             if let Some(piece) = delivering.as_mut().and_then(|delivering| delivering.next(client)) {
                 writer.send(Piece::Bytes(piece)).await;
@@ -69,6 +70,7 @@ async fn converse(
                 writer.send(Piece::Bytes(pending)).await;
                 continue;
             }
+            idle = true;
         }
         tokio::select! {
             message = incoming.wait() => match message {
@@ -89,7 +91,8 @@ async fn converse(
                 Some(ChannelMsg::Close) | None => return Ok(()),
                 Some(_) => {}
             },
-            () = writer.room() => {}
+            // Where there is room already there is nothing to say; only what is heard changes that.
+            () = writer.room(), if !idle => {}
             _ = tick.tick() => client.attend()?,
         }
         if client.is_done() {
@@ -210,16 +213,14 @@ impl Writer {
         self.pieces.as_ref().is_some_and(|pieces| pieces.capacity() > 0)
     }
 
-    /// Waits until there is room again; for ever where there is or will be none.
+    /// Waits until there is room; for ever where there will be none.
     async fn room(&self) {
-        match &self.pieces {
-            Some(pieces) if pieces.capacity() == 0 => {
-                if pieces.reserve().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-            _ => std::future::pending().await,
+        if let Some(pieces) = &self.pieces
+            && pieces.reserve().await.is_ok()
+        {
+            return;
         }
+        std::future::pending().await
     }
 
     fn paced(&mut self) -> Option<(usize, Duration)> {
