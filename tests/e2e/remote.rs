@@ -1,5 +1,6 @@
 //! A guest that charly reaches from outside, over SSH and through a proxy that can do harm.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -111,11 +112,18 @@ impl Remote {
         script.current_dir(charly.get_current_dir().unwrap());
         script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = script.spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        std::io::Write::write_all(&mut stdin, format!("{line}\n").as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        drop(stdin);
-        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (mut shown, mut piece, mut typed) = (Vec::new(), [0; 1024], false);
+        while let Ok(n @ 1..) = stdout.read(&mut piece) {
+            shown.extend_from_slice(&piece[..n]);
+            // What is typed before it asks is thrown away, as every question for a password does.
+            if !typed && String::from_utf8_lossy(&shown).contains("password") {
+                stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
+                typed = true;
+            }
+        }
+        let code = child.wait().unwrap().code().unwrap();
+        (code, String::from_utf8_lossy(&shown).into_owned())
     }
 
     /// Adds a candy, has its checks evaluated, and adds it again to no effect.

@@ -220,7 +220,7 @@ impl Writer {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn paced(&mut self) -> Option<(usize, Duration)> {
