@@ -415,8 +415,10 @@ impl Machines {
             if !how.force {
                 pressed?;
                 let what = format!("`{}` did not shut down within {} s", state.name, how.patience.as_secs());
-                let hint =
-                    format!("wait longer with `--timeout`, or cut its power: `charly vm stop {} --force`", state.name);
+                let hint = format!(
+                    "wait longer with `--shutdown-timeout`, or cut its power: `charly vm stop {} --force`",
+                    state.name
+                );
                 return Err(MachineError::failed(what, hint));
             }
         }

@@ -39,7 +39,8 @@ pub(super) fn wait(
     let deadline = Instant::now() + at_most;
     loop {
         let began = Instant::now();
-        let Err(error) = greeted(port, ATTEMPT) else { return Ok(()) };
+        let patience = ATTEMPT.min(deadline.saturating_duration_since(began)).max(PAUSE);
+        let Err(error) = greeted(port, patience) else { return Ok(()) };
         if interrupts.count() > 0 {
             return Err(MachineError::Interrupted);
         }

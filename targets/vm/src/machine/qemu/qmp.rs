@@ -124,9 +124,8 @@ mod tests {
         std::fs::create_dir(&deep).unwrap();
         let short = folder.path().join("s");
         std::os::unix::fs::symlink(&deep, &short).unwrap();
-        let listener = UnixListener::bind(short.join("qmp")).unwrap();
+        let _listener = UnixListener::bind(short.join("qmp")).unwrap();
         connect(&deep, "qmp").unwrap();
-        drop(listener);
-        assert!(connect(&deep, "qmp").is_err());
+        assert!(connect(&deep, "another").is_err());
     }
 }
