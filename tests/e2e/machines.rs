@@ -43,6 +43,7 @@ fn the_tree_is_the_same_from_inside_and_from_outside() -> Result {
 #[test]
 fn any_login_will_do() -> Result {
     const NOISE: &str = "
+        su - fishy -c true; su - cshy -c true
         for home in /home/deploy; do printf 'echo noise; sleep 0.3\\n' >$home/.bashrc.new
             cat $home/.bashrc >>$home/.bashrc.new 2>/dev/null; mv $home/.bashrc.new $home/.bashrc; done
         printf 'MaxSessions 1\\n' >/etc/ssh/sshd_config.d/e2e.conf
