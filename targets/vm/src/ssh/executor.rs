@@ -28,8 +28,7 @@ charly() {
   unset value name
   eval "${script%.}"
 }
-charly
-exit $?
+charly; exit $?
 "#;
 
 /// What the loader says when it listens.
