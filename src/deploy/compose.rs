@@ -13,6 +13,8 @@ use crate::exit::Failure;
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     references: Vec<(LayerRef, Origin)>,
+    /// Those that the venue remembers, and nobody asked for now.
+    held: Vec<LayerRef>,
 }
 
 /// The layers of a deploy, and all candies they stand for.
@@ -32,14 +34,16 @@ impl Ask {
         held: Option<&DeploySummary>,
         added: &[LayerRef],
     ) -> Result<Self, Failure> {
-        let mut references = Vec::new();
+        let (mut references, mut remembered) = (Vec::new(), Vec::new());
         for (reference, place) in entry.into_iter().flat_map(|entry| &entry.candies) {
             let layer = LayerRef { reference: reference.clone(), place: Some(place.clone()) };
             references.push((layer, Origin::Declared));
         }
         for layer in held.into_iter().flat_map(|held| &held.layers) {
             if layer.origin == Origin::ByHand {
-                references.push((LayerRef::parse(&layer.reference)?, Origin::ByHand));
+                let layer = LayerRef::parse(&layer.reference)?;
+                remembered.push(layer.clone());
+                references.push((layer, Origin::ByHand));
             }
         }
         references.extend(added.iter().map(|layer| (layer.clone(), Origin::ByHand)));
@@ -50,7 +54,8 @@ impl Ask {
             seen.push(key);
             new
         });
-        Ok(Self { references })
+        remembered.retain(|layer| !added.iter().any(|added| added.reference == layer.reference));
+        Ok(Self { references, held: remembered })
     }
 
     /// Tells whether nothing is asked for.
@@ -60,6 +65,16 @@ impl Ask {
 
     /// Finds the candies.
     pub(crate) fn resolve(&self, workspace: &mut Workspace) -> Result<Layers, Failure> {
+        for layer in &self.held {
+            if workspace.resolve(std::slice::from_ref(layer)).is_err() {
+                let name = &layer.reference;
+                let failure =
+                    Failure::invalid(format!("`{name}` was added by hand before, and is not found from here"));
+                return Err(failure.hint(format!(
+                    "run this in the project that has it, or take it away: `charly bundle del` the deploy's name and `{name}`"
+                )));
+            }
+        }
         let all: Vec<_> = self.references.iter().map(|(layer, _)| layer.clone()).collect();
         let resolved = workspace.resolve(&all)?;
         let mut layers = Vec::new();

@@ -42,8 +42,9 @@ pub(crate) fn ask_secret(question: &str) -> Option<SecretValue> {
     let before = tcgetattr(&terminal).ok()?;
     let mut silent = before.clone();
     silent.local_modes.remove(LocalModes::ECHO);
-    write!(terminal, "{question}: ").and_then(|()| terminal.flush()).ok()?;
+    // What was typed before is thrown away, so it must be done before anybody is asked.
     tcsetattr(&terminal, OptionalActions::Flush, &silent).ok()?;
+    write!(terminal, "{question}: ").and_then(|()| terminal.flush()).ok();
     let mut answer = Vec::new();
     let mut byte = [0];
     let complete = loop {

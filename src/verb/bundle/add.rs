@@ -115,10 +115,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
 /// Adds to one deploy, and asks what must be asked.
 fn one(cx: &Context, args: &Args) -> Outcome {
     let mode = if cx.yes { Mode::Go { gates: Gate::ALL.into() } } else { Mode::Ask };
-    let (place, recipe) = prepare(cx, &args.what, args.wishes(mode)?)?;
-    if let Some(machine) = &place.machine {
-        verb::vm::running(cx, machine)?;
-    }
+    let (place, recipe) = prepare(cx, &args.what, args.wishes(mode)?, Power::On)?;
     let policy = Policy { yes: cx.yes, gates: args.gates.open(), ..Policy::default() };
     let timings = Timings::of(&cx.cache, &args.what.name);
     let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy).with_timings(timings);
@@ -149,10 +146,7 @@ fn several(cx: &Context, args: &Args, names: &[String]) -> Outcome {
     let wishes = args.wishes(Mode::Go { gates })?;
     fleet::run(cx, names, args.width, |name, line| {
         let what = What { name: name.to_owned(), ..args.what.clone() };
-        let (place, recipe) = prepare(cx, &what, wishes.clone())?;
-        if let Some(machine) = &place.machine {
-            verb::vm::running(cx, machine)?;
-        }
+        let (place, recipe) = prepare(cx, &what, wishes.clone(), Power::On)?;
         let run = Run { observer: &mut *line, interrupts: cx.interrupts.clone() };
         let done = cx.block_on(place.target.add(&recipe, run))?.done;
         of_verdict(&done.verdict)?;
@@ -190,10 +184,27 @@ impl Args {
     }
 }
 
+/// Whether a virtual machine that does not run is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Power {
+    On,
+    AsItIs,
+}
+
 /// Finds the deploy, its target and what it is to hold.
-pub(super) fn prepare(cx: &Context, what: &What, mut wishes: Wishes) -> Result<(Place, DeployRecipe), Failure> {
+pub(super) fn prepare(
+    cx: &Context,
+    what: &What,
+    mut wishes: Wishes,
+    power: Power,
+) -> Result<(Place, DeployRecipe), Failure> {
     let workspace = cx.workspace()?;
-    let place = declared(cx, &workspace, &what.name, &what.reach)?;
+    let mut place = declared(cx, &workspace, &what.name, &what.reach)?;
+    if let (Power::On, Some(machine)) = (power, &place.machine) {
+        verb::vm::running(cx, machine)?;
+        // Its port may be another since it was started.
+        place = declared(cx, &workspace, &what.name, &what.reach)?;
+    }
     wishes.reboot.get_or_insert(place.reboot);
     let added = what.layers.iter().chain(&what.add_candy).map(|layer| absolute(layer, &cx.working));
     let added = added.collect::<Result<_, _>>()?;

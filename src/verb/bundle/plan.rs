@@ -4,7 +4,7 @@ use charly_ir::message::Verdict;
 use charly_ir::plan::InstallPlan;
 use serde::Serialize;
 
-use super::add::{What, prepare};
+use super::add::{Power, What, prepare};
 use crate::context::Context;
 use crate::exit::{Exit, Outcome, of_verdict};
 use crate::output::{PlanView, Policy, Progress};
@@ -39,7 +39,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
 
 /// Shows what an add would change.
 pub(super) fn show(cx: &Context, what: &What, graph: bool) -> Outcome {
-    let (place, recipe) = prepare(cx, what, what.wishes()?)?;
+    let (place, recipe) = prepare(cx, what, what.wishes()?, Power::AsItIs)?;
     if graph {
         let held = cx.block_on(place.target.status())?.deploys;
         cx.printer.data(recipe.layers(&held)?.resolved.dot())?;
