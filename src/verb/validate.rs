@@ -1,10 +1,11 @@
 //! `validate`
 
 use charly_plans::diagnostic::{Diagnostic, Severity};
-use charly_plans::load::Workspace;
+use charly_plans::load::{DeployEntry, Workspace};
 use charly_plans::resolve::LayerRef;
 use charly_plans::schema::Reference;
 use charly_plans::source::Place;
+use charly_target_vm::ssh::Address;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
@@ -16,7 +17,8 @@ pub(crate) struct Args {}
 
 pub(crate) fn run(cx: &Context, _: &Args) -> Outcome {
     let mut workspace = cx.workspace()?;
-    let found = references(&mut workspace);
+    let mut found = references(&mut workspace);
+    found.extend(hosts(&workspace));
     if found.iter().any(|finding| finding.severity == Severity::Error) {
         return Err(Failure::from(found));
     }
@@ -28,6 +30,15 @@ pub(crate) fn run(cx: &Context, _: &Args) -> Outcome {
         cx.printer.say(format_args!("fine: {candies} candies, {deploys}"));
     }
     Ok(Exit::Done)
+}
+
+/// Reads the name of every machine that a deploy says it is on.
+fn hosts(workspace: &Workspace) -> Vec<Diagnostic> {
+    let mistake = |entry: &DeployEntry| {
+        let error = entry.deploy.host.as_ref()?.value.parse::<Address>().err()?;
+        Some(Diagnostic::error(error.to_string()).at(entry.place.clone()).hint(error.hint()))
+    };
+    workspace.deploys().values().filter_map(mistake).collect()
 }
 
 /// Follows every reference of every candy and deploy. Each is followed by itself: two deploys may well want different
