@@ -150,9 +150,20 @@ impl From<TargetError> for Failure {
                 Self::error(exit, error).hint(hint)
             }
             error => {
-                let broke_off = matches!(error, TargetError::Conversation(ClientError::BrokeOff { .. }));
+                let hint = match &error {
+                    TargetError::Conversation(ClientError::BrokeOff { .. } | ClientError::Lost) => {
+                        Some("the same command goes on where the run ended")
+                    }
+                    TargetError::Conversation(ClientError::NoEngine { .. }) => {
+                        Some("the user's login shell there must run `sh`; see what it does by hand")
+                    }
+                    _ => None,
+                };
                 let failure = Self::error(exit, error);
-                if broke_off { failure.hint("the same command goes on where the run ended") } else { failure }
+                match hint {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
             }
         }
     }

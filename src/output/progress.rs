@@ -33,6 +33,8 @@ pub(crate) struct Progress {
     /// Whether the last line of the tail has not ended yet.
     open_line: bool,
     timings: Timings,
+    /// How many steps have ended, and of how many, once a run has begun.
+    reached: Option<(u32, u32)>,
     /// What was about to change.
     pub(crate) diff: Option<Diff>,
     /// How many checks there were.
@@ -79,6 +81,7 @@ impl Progress {
             tail: VecDeque::new(),
             open_line: false,
             timings: Timings::default(),
+            reached: None,
             diff: None,
             checks: Tally::default(),
             failure: None,
@@ -88,6 +91,12 @@ impl Progress {
     /// Says how long things may take, from how long they took.
     pub(crate) fn with_timings(self, timings: Timings) -> Self {
         Self { timings, ..self }
+    }
+
+    /// Says how far a run came that broke off, and what to do about it; nothing where none had begun.
+    pub(crate) fn reached(&self) -> Option<String> {
+        let (done, of) = self.reached?;
+        Some(format!("{done} of {of} steps are done for certain; the same command goes on where the run ended"))
     }
 
     /// Takes the bar away and returns why the run was not to go on, if it was not.
@@ -111,6 +120,7 @@ impl Progress {
     }
 
     fn started(&mut self, steps: u32) {
+        self.reached = Some((0, steps));
         if steps > 0 {
             self.bar.set_length(u64::from(steps));
             self.bar.set_position(0);
@@ -146,6 +156,9 @@ impl Progress {
         let title = self.titles.remove(&index).unwrap_or_default();
         let undo = self.undoing.remove(&index);
         self.bar.inc(1);
+        if let Some((done, _)) = &mut self.reached {
+            *done += 1;
+        }
         self.timings.ended(index, took_ms);
         self.guess();
         let took = seconds(Duration::from_millis(took_ms));

@@ -110,6 +110,26 @@ fn only_machines_that_are_known_are_spoken_to() -> Result {
 }
 
 #[test]
+fn a_machine_may_lie_behind_others() -> Result {
+    let Some(remote) = Remote::new("sshjump")? else { return Ok(()) };
+    remote
+        .configure("Host *\n IdentityFile KEY\n UserKnownHostsFile KNOWN\nHost gate\n HostName ADDRESS\n User fishy\n");
+    let address = remote.world.guest.address();
+    for jump in ["gate".to_owned(), format!("cshy@{address},gate,root@{address}:22")] {
+        let status = remote.run("deploy", &format!("bundle status @ --jump {jump}")).exits(0);
+        assert!(status.to_string().contains("deploy"), "{jump}: {status}");
+    }
+    // What lies on the way must be known as well.
+    remote.configure("Host *\n IdentityFile KEY\n UserKnownHostsFile /dev/null\n GlobalKnownHostsFile /dev/null\n");
+    let refused = remote.run("deploy", &format!("bundle status @ --jump root@{address}")).exits(5).error();
+    assert!(refused.contains("is not known"), "{refused}");
+    // A user whose shell runs nothing is told so in its own words.
+    let error = remote.run("nobody", "bundle status @").exits(4).error();
+    assert!(error.contains("nobody") || error.contains("not available"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn a_machine_is_rebooted_and_the_run_goes_on() -> Result {
     let Some(mut remote) = Remote::new("sshreboot")? else { return Ok(()) };
     remote.world.guest.reboot()?; // Some units run at the first boot alone.

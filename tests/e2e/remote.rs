@@ -41,6 +41,17 @@ impl Remote {
         std::fs::write(self.home.path().join("known_hosts"), lines).unwrap();
     }
 
+    /// Writes the `~/.ssh/config` of whoever is elsewhere, with the guest's own in place of `KEY`, `KNOWN` and `ADDRESS`.
+    pub(crate) fn configure(&self, text: &str) {
+        let known = self.home.path().join("known_hosts");
+        let text = text
+            .replace("KEY", self.world.guest.key().to_str().unwrap())
+            .replace("KNOWN", known.to_str().unwrap())
+            .replace("ADDRESS", &self.world.guest.address().to_string());
+        std::fs::create_dir_all(self.home.path().join(".ssh")).unwrap();
+        std::fs::write(self.home.path().join(".ssh/config"), text).unwrap();
+    }
+
     /// Prepares `charly …`, with the machine's name, as a user of it, in place of `@`.
     fn command(&self, user: &str, arguments: &str, through: bool) -> Command {
         let at = if through {

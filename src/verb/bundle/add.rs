@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use charly_ir::message::{Mode, Problem, RebootPolicy, Verdict};
 use charly_ir::plan::Gate;
+use charly_target_core::TargetError;
 use charly_target_core::target::Run;
+use charly_target_core::wire::ClientError;
 
 use super::fleet::{self, Width};
 use super::{artifact, plan};
@@ -123,7 +125,7 @@ fn one(cx: &Context, args: &Args) -> Outcome {
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
     let answer = cx.block_on(place.target.add(&recipe, run));
     progress.finish()?;
-    let done = answer?.done;
+    let done = answer.map_err(|error| broke_off(error, &progress))?.done;
     let outcome = recipe.outcome();
     if done.verdict == Verdict::Ok {
         let undo = undo(&args.what);
@@ -138,6 +140,16 @@ fn one(cx: &Context, args: &Args) -> Outcome {
         cx.printer.line(&Line::result(exit, Some(&done)))?;
     }
     Ok(exit)
+}
+
+/// Tells of a run that broke off how far it came.
+pub(super) fn broke_off(error: TargetError, progress: &Progress) -> Failure {
+    let is_broken = matches!(&error, TargetError::Conversation(ClientError::BrokeOff { .. } | ClientError::Lost));
+    let failure = Failure::from(error);
+    match progress.reached().filter(|_| is_broken) {
+        Some(reached) => failure.hint(reached),
+        None => failure,
+    }
 }
 
 /// Adds to several deploys side by side. Nobody is asked: what is not allowed beforehand is refused.

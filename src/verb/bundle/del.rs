@@ -8,6 +8,7 @@ use charly_plans::load::Workspace;
 use charly_plans::resolve::LayerRef;
 use charly_target_core::target::Run;
 
+use super::add::broke_off;
 use super::fleet::{self, Width};
 use crate::context::Context;
 use crate::deploy::{Place, Reach, absolute, find, run_id};
@@ -98,7 +99,7 @@ fn one(cx: &Context, removal: &Removal<'_>) -> Outcome {
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
     let answer = cx.block_on(place.target.del(&request, run));
     progress.finish()?;
-    let done = answer?.done;
+    let done = answer.map_err(|error| broke_off(error, &progress))?.done;
     if let Some(diff) = progress.diff.as_ref().filter(|_| args.dry_run && !cx.printer.is_json()) {
         cx.printer.data(PlanView { diff, verbose: cx.printer.verbose })?;
     } else if done.verdict == Verdict::Ok {

@@ -83,7 +83,7 @@ impl<V: EngineVenue> DeployTarget for V {
             let before = match (&answer, watcher.rebooting) {
                 (Ok(Answer { done: Done { verdict: Verdict::Rebooting { boot }, .. }, .. }), _) => boot.clone(),
                 // The machine was faster than its engine's last word.
-                (Err(TargetError::Conversation(ClientError::BrokeOff { .. })), Some(boot)) => boot,
+                (Err(TargetError::Conversation(ClientError::BrokeOff { .. } | ClientError::Lost)), Some(boot)) => boot,
                 _ => return answer,
             };
             granted = watcher.granted;
@@ -199,11 +199,12 @@ pub async fn greeting<V: EngineVenue + ?Sized>(venue: &V) -> Result<Hello, Targe
     };
     let mut client = Client::new(begin, &mut observer, Interrupts::default());
     let carried = venue.carry(&mut client).await;
-    drop(client);
-    match (heard, carried) {
-        (Some(hello), _) => Ok(hello),
-        (None, Err(error)) => Err(error),
-        (None, Ok(())) => Err(ClientError::NoEngine { evidence: String::new() }.into()),
+    let ended = client.finish();
+    match (heard, carried, ended) {
+        (Some(hello), _, _) => Ok(hello),
+        (None, Err(error), _) => Err(error),
+        (None, Ok(()), Err(error)) => Err(error.into()),
+        (None, Ok(()), Ok(answer)) => Ok(answer.hello),
     }
 }
 

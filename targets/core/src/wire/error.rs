@@ -19,6 +19,9 @@ pub enum ClientError {
         /// What it wrote to standard error, capped.
         evidence: String,
     },
+    /// The connection to the machine broke, so that nobody knows how the engine ended.
+    #[error("the connection broke")]
+    Lost,
     /// The bytes are not frames.
     #[error("the engine's answer makes no sense")]
     Frame(#[source] FrameError),

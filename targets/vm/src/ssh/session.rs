@@ -88,7 +88,8 @@ async fn converse(
                 }
                 Some(ChannelMsg::ExtendedData { data, .. }) => client.receive_complaint(&data),
                 // The engine's last complaints may come after its output has ended; the session's end is the end.
-                Some(ChannelMsg::Close) | None => return Ok(()),
+                Some(ChannelMsg::Close) => return Ok(()),
+                None => return Err(ClientError::Lost.into()),
                 Some(_) => {}
             },
             // Where there is room already there is nothing to say; only what is heard changes that.
