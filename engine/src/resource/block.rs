@@ -8,7 +8,7 @@ use std::io::Read;
 use charly_ir::Digest;
 
 use crate::ledger::{BlockState, Entry, State};
-use crate::tree::{self, Node, TreeError};
+use crate::tree::{self, Content, Node, TreeError};
 use crate::venue::Venue;
 
 /// The largest text file that charly edits, in bytes.
@@ -146,7 +146,7 @@ fn write(venue: &Venue, path: &str, text: &str) -> Result<(), TreeError> {
         let ((uid, gid), xattrs) = (venue.owner, std::collections::BTreeMap::new());
         Node::File { digest, size, mode: 0o644, uid, gid, xattrs, mtime_ns: None }
     };
-    let placed = tree::place_file(&spot, &want, Some(digest), &mut text.as_bytes())?;
+    let placed = tree::place_file(&spot, &want, Some(digest), Content::Bytes(&mut text.as_bytes()))?;
     placed.file.sync_all().map_err(|source| TreeError::new("write", path, source))
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use crate::ledger::{Entry, State};
-use crate::tree::{self, Node, Placed, TreeError};
+use crate::tree::{self, Content, Node, Placed, TreeError};
 use crate::venue::Venue;
 
 /// What became of a path that was given up.
@@ -33,7 +33,7 @@ pub(crate) fn converge(
     venue: &Venue,
     path: &str,
     want: &Node,
-    content: Option<&mut dyn Read>,
+    content: Option<Content<'_>>,
 ) -> Result<Option<File>, TreeError> {
     let refuse = |why: &str| TreeError::new("replace", path, io::Error::other(why.to_owned()));
     let spot = venue.root.spot(path)?;
@@ -92,7 +92,7 @@ pub(crate) fn restore(
         Node::File { digest, .. } => {
             let error = || TreeError::new("put back", path, io::Error::other("its former content was not kept"));
             let content = kept.ok_or_else(error)?;
-            let placed = tree::place_file(&spot, before, Some(*digest), content)?;
+            let placed = tree::place_file(&spot, before, Some(*digest), Content::Bytes(content))?;
             placed.file.sync_all().map_err(|source| TreeError::new("put back", path, source))?;
         }
         Node::Dir { mode, uid, gid } => match actual {

@@ -26,6 +26,9 @@ pub trait Peer {
     fn receive(&mut self) -> Option<Incoming>;
 }
 
+/// How many bytes may wait in the pipe from the controller, and are read at once: a large file comes through in fewer turns.
+const PIPE: usize = 512 << 10;
+
 /// How a controller is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
@@ -71,6 +74,8 @@ impl<W: Write + AsFd> PipePeer<W> {
         cancel: Cancel,
     ) -> io::Result<Self> {
         let gone = Gone::default();
+        // Where it stays as it was, everything comes through all the same.
+        rustix::pipe::fcntl_setpipe_size(&reader, PIPE).ok();
         let writer = BufWriter::new(PatientWriter::new(writer, gone.clone())?);
         let (sender, incoming) = sync_channel(Self::WAITING);
         let (listener, reader) = (cancel.clone(), PatientReader::new(reader, link.silence));
@@ -108,7 +113,7 @@ impl<W: Write + AsFd> PipePeer<W> {
 
 /// Passes frames on until the controller goes, falls silent or speaks nonsense.
 fn listen(reader: impl Read, sender: &SyncSender<Incoming>, cancel: &Cancel) {
-    let mut reader = BufReader::new(reader);
+    let mut reader = BufReader::with_capacity(PIPE, reader);
     while let Ok(Some(frame)) = frame::read::<Request>(&mut reader) {
         match frame {
             Frame::Message(Request::Cancel) => cancel.escalate(),

@@ -8,7 +8,7 @@ mod place;
 mod root;
 
 pub use node::{Node, glance, observe, open_file};
-pub use place::{Placed, make_dir, make_link, place_file, remove, remove_tree, sweep};
+pub use place::{Content, Placed, make_dir, make_link, place_file, remove, remove_tree, sweep};
 pub use root::{Root, Spot, Trust};
 
 use std::io;

@@ -1,6 +1,7 @@
 //! Changes what is at a path.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,6 +25,29 @@ pub struct Placed {
     pub file: File,
 }
 
+/// What a file is made of.
+pub enum Content<'a> {
+    /// Bytes, which are judged while they are copied.
+    Bytes(&'a mut dyn Read),
+    /// A file that nobody else can write to, and whose bytes were judged when they came: the kernel copies it, or shares its
+    /// extents where the file system can.
+    Judged {
+        /// The file, open at its beginning.
+        file: &'a File,
+        /// The digest of its bytes.
+        digest: Digest,
+    },
+}
+
+impl fmt::Debug for Content<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(_) => f.write_str("Bytes"),
+            Self::Judged { digest, .. } => f.debug_tuple("Judged").field(digest).finish(),
+        }
+    }
+}
+
 /// The attributes a file is placed with.
 #[derive(Debug, Clone, Copy)]
 struct Owner {
@@ -40,7 +64,7 @@ pub fn place_file(
     spot: &Spot,
     want: &Node,
     expected: Option<Digest>,
-    content: &mut dyn Read,
+    content: Content<'_>,
 ) -> Result<Placed, TreeError> {
     let error = |source: io::Error| TreeError::new("write", &spot.path, source);
     let Node::File { mode, uid, gid, xattrs, mtime_ns, .. } = want else {
@@ -49,7 +73,12 @@ pub fn place_file(
     let temporary = temporary_name(&spot.path);
     let result = (|| {
         let file = create(&spot.dir, &temporary)?;
-        let (digest, size) = copy(content, &file)?;
+        let (digest, size) = match content {
+            Content::Bytes(bytes) => copy(bytes, &file)?,
+            Content::Judged { file: mut from, digest } => {
+                (digest, io::copy(&mut from, &mut File::from(file.as_fd().try_clone_to_owned()?))?)
+            }
+        };
         if expected.is_some_and(|expected| expected != digest) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its content arrived damaged"));
         }
@@ -239,7 +268,7 @@ mod tests {
         symlink("/etc/passwd", temp.path().join("link")).unwrap();
         for (path, mode) in [("/new", 0o4755), ("/new", 0o600), ("/link", 0o644)] {
             let spot = root.spot(path).unwrap();
-            place_file(&spot, &wanted(mode), Some(Digest::of(b"text")), &mut &b"text"[..]).unwrap();
+            place_file(&spot, &wanted(mode), Some(Digest::of(b"text")), Content::Bytes(&mut &b"text"[..])).unwrap();
             let meta = std::fs::symlink_metadata(root.outside(path)).unwrap();
             assert!(meta.is_file());
             assert_eq!(meta.mode() & 0o7777, mode);
@@ -248,11 +277,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_judged_is_copied_whole() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Root::open(temp.path(), Trust::Everybody).unwrap();
+        let bytes: Vec<u8> = (0..300_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        std::fs::write(temp.path().join("source"), &bytes).unwrap();
+        let (file, digest) = (File::open(temp.path().join("source")).unwrap(), Digest::of(&bytes));
+        let spot = root.spot("/f").unwrap();
+        let content = Content::Judged { file: &file, digest };
+        let placed = place_file(&spot, &wanted(0o640), Some(digest), content).unwrap();
+        assert_eq!((placed.digest, placed.size), (digest, 300_000));
+        assert!(std::fs::read(temp.path().join("f")).unwrap() == bytes);
+    }
+
+    #[test]
     fn damaged_content_never_takes_the_name() {
         let temp = tempfile::tempdir().unwrap();
         let root = Root::open(temp.path(), Trust::Everybody).unwrap();
         let spot = root.spot("/f").unwrap();
-        let error = place_file(&spot, &wanted(0o644), Some(Digest::of(b"other")), &mut &b"text"[..]).unwrap_err();
+        let error = place_file(&spot, &wanted(0o644), Some(Digest::of(b"other")), Content::Bytes(&mut &b"text"[..]))
+            .unwrap_err();
         assert!(error.source.to_string().contains("damaged"));
         assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
     }
@@ -267,9 +311,9 @@ mod tests {
         set_mtime(&file, 1_234_567_890_123_456_789).unwrap();
         let before = observe(&root, "/f").unwrap();
         let spot = root.spot("/f").unwrap();
-        place_file(&spot, &wanted(0o600), None, &mut &b"after"[..]).unwrap();
+        place_file(&spot, &wanted(0o600), None, Content::Bytes(&mut &b"after"[..])).unwrap();
         assert!(!observe(&root, "/f").unwrap().agrees(&before));
-        place_file(&spot, &before, Some(Digest::of(b"before")), &mut &b"before"[..]).unwrap();
+        place_file(&spot, &before, Some(Digest::of(b"before")), Content::Bytes(&mut &b"before"[..])).unwrap();
         assert_eq!(observe(&root, "/f").unwrap(), before);
     }
 

@@ -14,7 +14,7 @@ use super::release::release_dropped;
 use super::{Sink, Spool, Tally, WorkError};
 use crate::ledger::{Before, BlockState, Entry, Ledger, Owed, Record, Resource, State, StepRecord};
 use crate::resource::{self, Effect, Source, path};
-use crate::tree::{self, Node, TreeError};
+use crate::tree::{self, Content, Node, TreeError};
 use crate::venue::Venue;
 
 /// The most steps that share a flush: so many, and a crash costs no more than them.
@@ -228,16 +228,22 @@ impl Work<'_, '_> {
         if wanted.implied && self.venue.root.is_folder(path) {
             return Ok(());
         }
-        let mut content: Option<Box<dyn Read + '_>> = match &wanted.want.source {
-            Source::Bytes(bytes) => Some(Box::new(bytes.as_slice())),
-            Source::Blob { digest, .. } => {
-                let open = self.spool.open(digest);
-                Some(open.map_err(|source| TreeError::new("write", path, source))?)
-            }
-            Source::None => None,
-        };
+        let unread = |source| TreeError::new("write", path, source);
+        let (mut bytes, mut judged): (Option<Box<dyn Read + '_>>, _) = (None, None);
+        match &wanted.want.source {
+            Source::Bytes(given) => bytes = Some(Box::new(given.as_slice())),
+            Source::Blob { digest, .. } => match self.spool.file(digest) {
+                Some(file) => judged = Some((file.map_err(unread)?, *digest)),
+                None => bytes = Some(self.spool.open(digest).map_err(unread)?),
+            },
+            Source::None => {}
+        }
         let file = crate::identity::acting_as(self.venue, &task.step.scope, || {
-            let content = content.as_mut().map(|content| &mut **content as &mut dyn Read);
+            let content = match (&judged, &mut bytes) {
+                (Some((file, digest)), _) => Some(Content::Judged { file, digest: *digest }),
+                (None, Some(bytes)) => Some(Content::Bytes(&mut **bytes)),
+                (None, None) => None,
+            };
             Ok(path::converge(self.venue, path, &node, content)?)
         })?;
         placed.files.extend(file);

@@ -117,6 +117,14 @@ impl Spool {
         self.blobs.contains_key(digest)
     }
 
+    /// Opens the file that a blob is in, where it is in one.
+    pub(crate) fn file(&self, digest: &Digest) -> Option<io::Result<File>> {
+        match self.blobs.get(digest) {
+            Some(Spooled::File(path)) => Some(File::open(path)),
+            _ => None,
+        }
+    }
+
     /// Opens a blob.
     pub(crate) fn open(&self, digest: &Digest) -> io::Result<Box<dyn Read + '_>> {
         match self.blobs.get(digest) {
