@@ -1,6 +1,7 @@
 //! How machines are reached, as the command line says it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -50,7 +51,9 @@ enum Engine {
 impl Reach {
     /// Adds what the user's surroundings say.
     pub(crate) fn settings(&self, cx: &Context) -> Settings {
-        let environment: BTreeMap<_, _> = std::env::vars().collect();
+        // What is no text is nothing that a configuration could refer to.
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let environment: BTreeMap<_, _> = std::env::vars_os().filter_map(text).collect();
         let local_user = environment.get("USER").or_else(|| environment.get("LOGNAME")).cloned();
         let here = |path: &PathBuf| cx.working.join(path);
         let limits = Limits::default();

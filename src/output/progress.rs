@@ -319,6 +319,9 @@ impl Observer for Progress {
     }
 
     fn notice(&mut self, notice: Notice) {
+        if self.printer.is_json() {
+            return;
+        }
         match notice {
             Notice::Delivering { done, total } if done == total => {
                 self.say(&format!("  the engine was not there yet, and was sent ({})", bytes(total)));

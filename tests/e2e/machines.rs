@@ -110,6 +110,41 @@ fn only_machines_that_are_known_are_spoken_to() -> Result {
 }
 
 #[test]
+fn what_crosses_does_not_grow_with_the_number_of_steps() -> Result {
+    let Some(remote) = Remote::new("sshmany")? else { return Ok(()) };
+    let project = remote.copy_of_the_project();
+    for steps in [40, 400] {
+        let folder = project.path().join(format!("candy/many{steps}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let step = |n| format!("    - {{run: file {n}, write: \"~/many/{steps}/{n}\", content: \"{n}\\n\"}}\n");
+        let plan: String = (0..steps).map(step).collect();
+        let head = format!("candy:\n  name: many{steps}\n  version: 2026.324.0000\n  description: Many\n  plan:\n");
+        std::fs::write(folder.join("charly.yml"), head + &plan).unwrap();
+    }
+    remote.run("deploy", "bundle status @").exits(0); // The engine is sent once, whatever follows.
+    let mut turns = Vec::new();
+    for steps in [40, 400] {
+        let add = format!("-C {} bundle add @ many{steps} -y", project.path().display());
+        assert_eq!(remote.run_through("deploy", &add).exits(0).changed(), steps);
+        let before = remote.proxy.counts();
+        assert_eq!(remote.run_through("deploy", &add).exits(0).changed(), 0);
+        let after = remote.proxy.counts();
+        turns.push(after.round_trips - before.round_trips);
+        let bytes = after.to_client + after.to_server - before.to_client - before.to_server;
+        assert!(bytes < 250 * steps, "{bytes} bytes for {steps} steps that are there");
+    }
+    assert!(turns[1] <= turns[0] + 1 && turns[0] <= 12, "{turns:?}");
+
+    // What is there is looked at, not believed.
+    remote.world.ok("deploy", "echo tampered >~/many/400/7");
+    let add = format!("-C {} bundle add @ many400 -y", project.path().display());
+    assert_eq!(remote.run_through("deploy", &add).exits(0).changed(), 1);
+    assert_eq!(remote.world.ok("deploy", "cat ~/many/400/7"), "7\n");
+    remote.gone("deploy", "many");
+    Ok(())
+}
+
+#[test]
 fn a_machine_may_lie_behind_others() -> Result {
     let Some(remote) = Remote::new("sshjump")? else { return Ok(()) };
     remote

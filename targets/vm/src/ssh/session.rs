@@ -55,6 +55,7 @@ async fn converse(
     let mut awake = false;
     let mut tick = tokio::time::interval(TICK);
     loop {
+        client.attend()?;
         while let Some((bytes, took)) = writer.paced() {
             client.paced(bytes, took);
         }
@@ -94,7 +95,7 @@ async fn converse(
             },
             // Where there is room already there is nothing to say; only what is heard changes that.
             () = writer.room(), if !idle => {}
-            _ = tick.tick() => client.attend()?,
+            _ = tick.tick() => {}
         }
         if client.is_done() {
             return Ok(());
