@@ -195,14 +195,14 @@ fn sources() -> String {
     files.filter_map(|path| fs::read_to_string(path).ok()).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the sources of a suite: this machine's own mirror, and what it takes updates from, where it takes any.
+/// Returns the sources of a suite: this machine's own mirror, and what it takes updates from, where it takes any. Where it
+/// has no mirror of that distribution there are none, and mmdebstrap takes those it knows.
 fn mirrors(distro: &str, suite: &str, sources: &str) -> Vec<String> {
     let components = if distro == "ubuntu" { "main universe" } else { "main" };
     let words = || sources.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(str::split_whitespace);
     let is_address = |word: &&str| word.starts_with("http://") || word.starts_with("https://");
     let named = |end: &str| words().filter(is_address).find(|word| word.trim_end_matches('/').ends_with(end));
-    let default = if distro == "ubuntu" { "http://archive.ubuntu.com/ubuntu" } else { "http://deb.debian.org/debian" };
-    let mirror = named(&format!("/{distro}")).unwrap_or(default);
+    let Some(mirror) = named(&format!("/{distro}")) else { return Vec::new() };
     let mut lines = vec![format!("deb {mirror} {suite} {components}")];
     if words().any(|word| word.ends_with("-updates")) {
         lines.push(format!("deb {mirror} {suite}-updates {components}"));
@@ -237,11 +237,8 @@ mod tests {
                 "deb http://s/debian-security/ trixie-security main"
             ]
         );
-        assert_eq!(mirrors("debian", "trixie", ""), ["deb http://deb.debian.org/debian trixie main"]);
-        assert_eq!(
-            mirrors("ubuntu", "noble", "deb http://m/debian x main"),
-            ["deb http://archive.ubuntu.com/ubuntu noble main universe"]
-        );
+        assert_eq!(mirrors("debian", "trixie", ""), Vec::<String>::new());
+        assert_eq!(mirrors("ubuntu", "noble", "deb http://m/debian x main"), Vec::<String>::new());
     }
 
     #[test]
