@@ -131,7 +131,8 @@ fn what_crosses_does_not_grow_with_the_number_of_steps() -> Result {
         let after = remote.proxy.counts();
         turns.push(after.round_trips - before.round_trips);
         let bytes = after.to_client + after.to_server - before.to_client - before.to_server;
-        assert!(bytes < 250 * steps, "{bytes} bytes for {steps} steps that are there");
+        // Most of the first is SSH's own greeting, which a key exchange that withstands quantum computers makes longer.
+        assert!(bytes < 8_500 + 60 * steps, "{bytes} bytes for {steps} steps that are there");
     }
     assert!(turns[1] <= turns[0] + 1 && turns[0] <= 12, "{turns:?}");
 
