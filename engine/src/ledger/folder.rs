@@ -9,8 +9,14 @@ use super::error::LedgerError;
 use super::lock::is_gone;
 use super::snapshot::write_folder_file;
 
+/// What is removed of a ledger last.
+const LAST: [&str; 2] = ["folder.json", "lock"];
+
 /// What folders are named that are not yet a ledger's; the number of the process that makes them follows.
 const NEW: &str = ".opencharly-new-";
+
+/// What folders are named that were a ledger's; the number of the process that removes them follows.
+const OLD: &str = ".opencharly-old-";
 
 /// Makes the ledger's folder where it is missing, with those above it that are.
 ///
@@ -42,15 +48,48 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), LedgerError> {
     judge_owner(folder)
 }
 
-/// Removes what was to become a ledger's folder when its run was killed.
+/// Removes what was to become a ledger's folder, or was one, when its run was killed.
 fn clear_new(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.strip_prefix(NEW)?.parse().ok());
-        if pid.is_some_and(|pid| is_gone(pid) || pid == std::process::id()) {
+        let is_over = |prefix: &str| {
+            let pid = entry.file_name().to_str().and_then(|name| name.strip_prefix(prefix)?.parse().ok());
+            pid.is_some_and(|pid| is_gone(pid) || pid == std::process::id())
+        };
+        if is_over(NEW) {
             // Where this cannot be, it holds a few bytes and is in nobody's way.
             let _ = fs::remove_dir_all(entry.path());
+        } else if is_over(OLD) {
+            dismantle(&entry.path());
         }
     }
+}
+
+/// Removes a ledger's last two files and the folders that hold nothing else. Whatever else is there is somebody's, and stays.
+fn dismantle(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            dismantle(&entry.path());
+        } else if LAST.iter().any(|name| entry.file_name() == *name) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    let _ = fs::remove_dir(folder);
+}
+
+/// Tells whether the folders from `top` down hold nothing but the next of them, and the last one nothing but its last files.
+fn is_alone(top: &Path, folder: &Path) -> bool {
+    let holds_only = |path: &Path, below: &dyn Fn(&std::ffi::OsStr) -> bool| {
+        fs::read_dir(path)
+            .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| below(&entry.file_name()))))
+    };
+    let mut below = folder.file_name();
+    for path in folder.ancestors().skip(1).take_while(|path| path.starts_with(top)) {
+        if !holds_only(path, &|name| Some(name) == below) {
+            return false;
+        }
+        below = path.file_name();
+    }
+    holds_only(folder, &|name| LAST.iter().any(|last| name == *last))
 }
 
 /// Removes a ledger whole, the lock last, with the folders that were made for it. The caller holds the lock.
@@ -58,7 +97,25 @@ pub(super) fn remove_ledger(folder: &Path, made: usize) -> Result<(), LedgerErro
     for name in ["deploys", "layers", "before", "edited", "incoming"] {
         remove_if_there(&folder.join(name), |path| fs::remove_dir_all(path))?;
     }
-    for name in ["journal", "key", "folder.json", "lock"] {
+    for name in ["journal", "key"] {
+        remove_if_there(&folder.join(name), |path| fs::remove_file(path))?;
+    }
+    // They disappear as they appeared, in one step, with the file that says how many they are.
+    if let Some(top) = made.checked_sub(1).and_then(|above| folder.ancestors().nth(above))
+        && let Some(parent) = top.parent()
+        && is_alone(top, folder)
+    {
+        let old = parent.join(format!("{OLD}{}", std::process::id()));
+        if fs::rename(top, &old).is_ok() {
+            dismantle(&old);
+            // Somebody was faster by a hair, and has what is theirs back.
+            if old.exists() {
+                let _ = fs::rename(&old, top);
+            }
+            return Ok(());
+        }
+    }
+    for name in LAST {
         remove_if_there(&folder.join(name), |path| fs::remove_file(path))?;
     }
     for path in folder.ancestors().take(made) {

@@ -76,7 +76,11 @@ impl Venueish {
     pub(crate) fn tree_without_ledger(&self) -> BTreeMap<String, String> {
         let mut all = self.tree();
         all.retain(|path, _| {
-            !path.starts_with("home/ann/.config/opencharly/installed") && !path.starts_with("var/lib/opencharly")
+            // A ledger that is being made or removed has another name for an instant, by which the next run knows it.
+            let under_way = |path: &str| path.split('/').any(|part| part.starts_with(".opencharly-"));
+            !path.starts_with("home/ann/.config/opencharly/installed")
+                && !path.starts_with("var/lib/opencharly")
+                && !under_way(path)
         });
         // The folders above the user's ledger are its own while nothing else needs them.
         for folder in ["home/ann/.config/opencharly", "home/ann/.config"] {
