@@ -100,13 +100,34 @@ pub fn place_file(
 /// Makes a folder, or gives the one that is there this mode and owner.
 pub fn make_dir(spot: &Spot, mode: u32, uid: u32, gid: u32) -> Result<(), TreeError> {
     let error = |source: io::Error| TreeError::new("make the folder", &spot.path, source);
-    match fs::mkdirat(&spot.dir, &spot.name, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(error(errno.into())),
-    }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = fs::openat(&spot.dir, &spot.name, flags, Mode::empty()).map_err(|errno| error(errno.into()))?;
-    set_owner(&dir, Owner { mode, uid, gid }).map_err(error)
+    let own = |name: &std::ffi::OsStr| -> io::Result<()> {
+        set_owner(fs::openat(&spot.dir, name, flags, Mode::empty())?, Owner { mode, uid, gid })
+    };
+    match fs::statat(&spot.dir, &spot.name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => {}
+        _ => return own(&spot.name).map_err(error),
+    }
+    // It takes its name with its mode and owner: a kill between them would leave a folder that nobody minds the mode of.
+    let temporary = temporary_name(&spot.path);
+    let make = || -> io::Result<()> {
+        discard(&spot.dir, &temporary)?;
+        fs::mkdirat(&spot.dir, &temporary, Mode::RWXU)?;
+        own(temporary.as_ref())?;
+        Ok(fs::renameat_with(&spot.dir, &temporary, &spot.dir, &spot.name, fs::RenameFlags::NOREPLACE)?)
+    };
+    make().or_else(|source| {
+        let _ = fs::unlinkat(&spot.dir, &temporary, AtFlags::REMOVEDIR);
+        match source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::EXIST) => own(&spot.name).map_err(error),
+            // Some file systems know no such step.
+            Some(Errno::INVAL | Errno::NOSYS) => {
+                let made = fs::mkdirat(&spot.dir, &spot.name, Mode::RWXU).map_err(io::Error::from);
+                made.and_then(|()| own(&spot.name)).map_err(error)
+            }
+            _ => Err(error(source)),
+        }
+    })
 }
 
 /// Makes a symbolic link, replacing a file or link that is there.
@@ -169,8 +190,10 @@ fn create(dir: impl AsFd, name: &str) -> io::Result<OwnedFd> {
 }
 
 fn discard(dir: impl AsFd, name: &str) -> io::Result<()> {
-    match fs::unlinkat(dir, name, AtFlags::empty()) {
+    match fs::unlinkat(&dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
+        // It is one that was being made, and is empty.
+        Err(Errno::ISDIR) => Ok(fs::unlinkat(&dir, name, AtFlags::REMOVEDIR)?),
         Err(error) => Err(error.into()),
     }
 }
