@@ -102,18 +102,8 @@ impl Reader<'_> {
         Some(spec)
     }
 
+    /// Reads where the disk comes from. That it is said exactly once, the project's loading has judged.
     fn source(&mut self, source: &schema::VmSource, allow_unverified: bool) -> Option<Source> {
-        let given = [
-            source.cloud_image.is_some(),
-            source.bootc.is_some(),
-            source.bootstrap.is_some(),
-            source.clone.is_some(),
-            source.imported.is_some(),
-        ];
-        if given.iter().filter(|given| **given).count() != 1 {
-            let hint = "write one of `cloud_image`, `bootstrap`, `clone` and `imported`";
-            return self.wrong(None, "`source` says not exactly once where the disk comes from", hint);
-        }
         if let Some(image) = &source.cloud_image {
             return self.cloud_image(&image.value, image.span, allow_unverified);
         }
