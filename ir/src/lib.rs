@@ -12,6 +12,7 @@
 //! | [`message`] | requests, replies and events |
 //! | [`frame`] | how messages and blob bytes are laid out on a pipe |
 //! | [`digest`] | SHA-256 digests |
+//! | `resolve`, `shell` | what plans become where nothing is left to the venue: tokens replaced, shell code written out |
 //!
 //! Invariant: nothing here does I/O beyond reading and writing frames on the streams it is handed.
 
@@ -22,6 +23,8 @@ pub mod facts;
 pub mod frame;
 pub mod message;
 pub mod plan;
+mod resolve;
+mod shell;
 pub mod text;
 
 pub use digest::Digest;

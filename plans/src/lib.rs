@@ -6,6 +6,7 @@
 //! | load | [`load`] | a project, what it imports, what the machine adds, the shipped candies |
 //! | resolve | [`resolve`] | references to candies in their one order, with the files they copy |
 //! | compile | [`mod@compile`] | candies and a venue's facts to an [`InstallPlan`](charly_ir::plan::InstallPlan) |
+//! | image | [`image`] | a box's chain and its candies to a plan for an image, and the labels it carries |
 //!
 //! What is wrong is said as [`diagnostic::Diagnostics`], each with its place in a [`source::Source`], an excerpt and a hint.
 //!
@@ -43,6 +44,7 @@
 
 pub mod compile;
 pub mod diagnostic;
+pub mod image;
 pub mod load;
 mod read;
 pub mod resolve;

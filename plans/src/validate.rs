@@ -71,8 +71,11 @@ impl Workspace {
         for local in self.locals().values() {
             layers.push(layers_of(&local.value.candy, &local.place.source));
         }
-        for spec in self.boxes().values() {
+        for (name, spec) in self.boxes() {
             layers.push(layers_of(&spec.value.candy, &spec.place.source));
+            if let Err(findings) = self.chain(name) {
+                found.extend(findings);
+            }
         }
         for entry in self.deploys().values() {
             let refs = entry
@@ -162,6 +165,7 @@ fn judge(loaded: &Arc<LoadedCandy>) -> Diagnostics {
         skip_incompatible: true,
         env: candy.env_require.iter().map(|need| (need.name.value.clone(), String::new())).collect(),
         secrets,
+        ..Options::default()
     };
     let mut found = Diagnostics::default();
     for (os_release, manager) in [

@@ -129,6 +129,7 @@ impl DeployRecipe {
             skip_incompatible: wishes.skip_incompatible,
             env,
             secrets: wishes.secrets.keys().cloned().collect(),
+            ..Options::default()
         };
         let Compiled { plan, blobs, warnings } = compile(&resolved, &hello.facts, &options)?;
         let blobs = blobs.into_iter().map(|(digest, blob)| match blob {

@@ -261,9 +261,9 @@ impl Context<'_> {
         let folder = format!("{}/.config/opencharly/env.d", self.venue.home());
         let candy = &self.key.candy;
         let tokens = self.venue.tokens();
-        let mut wants = vec![self.text(format!("{folder}/{candy}.env"), 0o644, posix_env(hook, &tokens))];
+        let mut wants = vec![self.text(format!("{folder}/{candy}.env"), 0o644, hook.posix(&tokens))];
         if shell == Shell::Fish {
-            wants.push(self.text(format!("{folder}/{candy}.fish"), 0o644, fish_env(hook, &tokens)));
+            wants.push(self.text(format!("{folder}/{candy}.fish"), 0o644, hook.fish(&tokens)));
         }
         let (rc, text) = match shell {
             Shell::Bash => (".bashrc", SOURCE_POSIX),
@@ -333,55 +333,5 @@ fn login_shell(path: &str) -> Shell {
         Some("zsh") => Shell::Zsh,
         Some("fish") => Shell::Fish,
         _ => Shell::Sh,
-    }
-}
-
-fn posix_env(hook: &ShellHook, tokens: &charly_ir::text::Tokens) -> String {
-    let export = |(name, value): (&String, &Text)| format!("export {name}={}\n", posix_quote(&value.resolve(tokens)));
-    let append = |folder: &Text| {
-        let folder = posix_quote(&folder.resolve(tokens));
-        format!("case \":$PATH:\" in *:{folder}:*) ;; *) export PATH=\"$PATH\":{folder} ;; esac\n")
-    };
-    hook.env.iter().map(export).chain(hook.path_append.iter().map(append)).collect()
-}
-
-fn fish_env(hook: &ShellHook, tokens: &charly_ir::text::Tokens) -> String {
-    let export = |(name, value): (&String, &Text)| format!("set -gx {name} {}\n", fish_quote(&value.resolve(tokens)));
-    let append = |folder: &Text| {
-        let folder = fish_quote(&folder.resolve(tokens));
-        format!("contains -- {folder} $PATH; or set -gx PATH $PATH {folder}\n")
-    };
-    hook.env.iter().map(export).chain(hook.path_append.iter().map(append)).collect()
-}
-
-fn posix_quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-fn fish_quote(text: &str) -> String {
-    format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hooks_quote_for_their_shell() {
-        let tokens = charly_ir::text::Tokens { home: "/home/o'x".into(), user: "o".into(), uid: 1, gid: 1 };
-        let hook = ShellHook {
-            env: BTreeMap::from([("B".into(), Text::new("{{.Home}}/$x")), ("A".into(), Text::new("1"))]),
-            path_append: vec![Text::new("{{.Home}}/bin")],
-        };
-        assert_eq!(
-            posix_env(&hook, &tokens),
-            "export A='1'\nexport B='/home/o'\\''x/$x'\n\
-             case \":$PATH:\" in *:'/home/o'\\''x/bin':*) ;; *) export PATH=\"$PATH\":'/home/o'\\''x/bin' ;; esac\n"
-        );
-        assert_eq!(
-            fish_env(&hook, &tokens),
-            "set -gx A '1'\nset -gx B '/home/o\\'x/$x'\n\
-             contains -- '/home/o\\'x/bin' $PATH; or set -gx PATH $PATH '/home/o\\'x/bin'\n"
-        );
     }
 }

@@ -13,6 +13,7 @@ mod repos;
 mod services;
 mod shell;
 mod steps;
+pub(crate) mod supervisord;
 mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,20 @@ pub struct Options {
     pub env: BTreeMap<String, String>,
     /// The secrets that a store has, by the names candies give them.
     pub secrets: BTreeSet<String>,
+    /// What supervises the candies' services.
+    pub supervisor: Supervisor,
+}
+
+/// What supervises services on a venue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Supervisor {
+    /// systemd, as on every host.
+    #[default]
+    Systemd,
+    /// supervisord, in a container.
+    Supervisord,
+    /// Nobody: services are carried for whoever runs a container, and nothing is written for them.
+    Nobody,
 }
 
 /// A plan, and the bytes it refers to.

@@ -7,8 +7,8 @@ use charly_ir::facts::Init;
 use charly_ir::plan::{self, Action, Content, CustomService, Gate, PackagedService, Phase, Placement};
 
 use super::candy::Context;
-use super::expand;
 use super::unit::{UnitFile, line, word};
+use super::{Supervisor, expand, supervisord};
 use crate::read::Problem;
 use crate::resolve::Resolved;
 use crate::schema::{Map, Restart, Scope, Service, Spanned};
@@ -40,8 +40,16 @@ impl Units {
     }
 }
 
-/// Compiles the candy's services for systemd.
+/// Compiles the candy's services for what supervises them.
 pub(super) fn compile(cx: &mut Context<'_>) {
+    match cx.venue.options.supervisor {
+        Supervisor::Systemd => compile_units(cx),
+        Supervisor::Supervisord => supervisord::compile(cx),
+        Supervisor::Nobody => {}
+    }
+}
+
+fn compile_units(cx: &mut Context<'_>) {
     let candy = cx.candy;
     if cx.venue.facts.init == Init::None && !candy.service.is_empty() {
         let names: Vec<_> = candy.service.iter().map(|service| service.name.as_str()).collect();
@@ -226,7 +234,7 @@ fn command_line(cx: &mut Context<'_>, exec: &Spanned<String>) -> Option<String> 
 }
 
 /// Writes what supervisord calls the home as a variable.
-fn with_home(field: &Spanned<String>) -> Spanned<String> {
+pub(super) fn with_home(field: &Spanned<String>) -> Spanned<String> {
     Spanned::new(field.value.replace("%(ENV_HOME)s", "${HOME}"), field.span)
 }
 

@@ -134,6 +134,12 @@ impl Resolved {
 }
 
 impl ResolvedCandy {
+    /// Takes a candy that refers to nothing.
+    pub(crate) fn alone(loaded: LoadedCandy) -> Self {
+        let (requires, composed_of, build_files) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { loaded: Arc::new(loaded), requires, composed_of, sources: BTreeMap::new(), build_files }
+    }
+
     /// Returns the names of all candies that stand before this one for its sake.
     pub fn needs(&self) -> impl Iterator<Item = &str> {
         self.requires.iter().chain(&self.composed_of).map(String::as_str)

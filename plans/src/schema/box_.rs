@@ -10,7 +10,8 @@ record! {
     pub struct BoxSpec {
         /// What the box is for.
         pub description: Option<String>,
-        /// The image it starts from, or another box.
+        /// What it starts from: another box, an image in a registry, `oci:`, `oci-archive:` or `docker-archive:` and a path,
+        /// `bootstrap:` and a release such as `debian-13`, or `scratch`.
         pub base as "base" | "from": Option<Spanned<String>>,
         /// The candies in it.
         pub candy: Vec<Spanned<Reference>>,
@@ -36,6 +37,8 @@ record! {
         pub uid: Option<u32>,
         /// The id of the user's group.
         pub gid: Option<u32>,
+        /// The user's home folder.
+        pub home: Option<Spanned<String>>,
         /// Labels.
         pub label: Map<String>,
         /// Platforms, such as `linux/amd64`.

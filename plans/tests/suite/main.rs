@@ -5,6 +5,7 @@
 
 mod compiled;
 mod corpus;
+mod images;
 mod laws;
 mod malformed;
 mod project;

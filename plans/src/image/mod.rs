@@ -1,0 +1,14 @@
+//! From candies to an image: what a box is made of, and what a plan comes to where nothing runs yet.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `chain` | a box and the boxes it starts from, down to an image that is no box |
+//! | `plan` | a plan for a host, turned into one for an image |
+//! | [`labels`] | what an image says about itself, so that a deploy needs no project |
+
+mod chain;
+pub mod labels;
+mod plan;
+
+pub use chain::{Base, BoxLayer, Chain};
+pub use plan::{ImagePlan, SUPERVISORD, for_image};
