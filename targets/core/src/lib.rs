@@ -9,14 +9,17 @@
 //! | [`supply`] | what an engine is given when it needs something |
 //! | [`fetch`] | downloads: fetched once, checked, cached, unpacked safely |
 //! | [`executor`] | [`DeployExecutor`]: how the controller reaches a machine outside the engine's protocol |
-//! | [`engine`] | the engine's program, carried inside this one |
+//! | [`engine`], [`deliver`] | the engine's program, carried inside this one, and put where it can be started |
+//! | [`pipe`] | carries bytes between a client and an engine that was started here |
 //!
 //! Invariant: nothing here prints, or reads the environment or a home folder.
 
+pub mod deliver;
 pub mod engine;
 pub mod executor;
 pub mod fetch;
 pub mod interrupt;
+pub mod pipe;
 pub mod registry;
 pub mod supply;
 pub mod target;

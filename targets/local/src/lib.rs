@@ -3,8 +3,6 @@
 //! The engine runs here as it does anywhere: a program spoken to over pipes. There is no other way for a change to reach
 //! this machine, so what is tested here is what runs on a venue.
 
-mod deliver;
-mod pipe;
 mod spawn;
 mod sudo;
 
@@ -12,9 +10,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use charly_target_core::wire::Client;
-use charly_target_core::{EngineVenue, TargetError};
-
-pub use deliver::DeliverError;
+use charly_target_core::{EngineVenue, TargetError, pipe};
 
 /// This machine.
 #[derive(Debug)]

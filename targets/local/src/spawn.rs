@@ -5,10 +5,10 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use charly_target_core::deliver::{DeliverError, deliver};
 use charly_target_core::engine;
 
 use crate::Settings;
-use crate::deliver::{DeliverError, deliver};
 
 /// Starts the engine from the first folder that lets it be started.
 pub(crate) fn engine(settings: &Settings) -> Result<Child, DeliverError> {

@@ -4,10 +4,11 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::Child;
 
-use charly_target_core::TargetError;
-use charly_target_core::wire::{Client, ClientError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use crate::TargetError;
+use crate::wire::{Client, ClientError};
 
 /// How long to wait at most before the user's wish to stop is looked at.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -16,7 +17,7 @@ const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// and before it is sent, where it needs root.
 ///
 /// One loop waits for all three pipes at once: neither side can block the other by not reading.
-pub(crate) fn carry(
+pub fn carry(
     mut engine: Child,
     client: &mut Client<'_>,
     before_work: &dyn Fn() -> Result<(), TargetError>,

@@ -36,7 +36,7 @@ pub enum DeliverError {
 const PREFIX: &str = "charly-guest-";
 
 /// Puts a program into a folder, once per digest, and returns its path.
-pub(crate) fn deliver(folder: &Path, program: &dyn Fn() -> Vec<u8>, digest: Digest) -> Result<PathBuf, DeliverError> {
+pub fn deliver(folder: &Path, program: &dyn Fn() -> Vec<u8>, digest: Digest) -> Result<PathBuf, DeliverError> {
     let io = |path: &Path| {
         let path = path.to_path_buf();
         move |source| DeliverError::Io { path, source }

@@ -10,9 +10,10 @@ use charly_ir::frame::{self, MAGIC};
 use charly_ir::message::{
     Diff, Done, Event, Hello, Inspect, Manifest, Need, PROTOCOL, Problem, Reply, Request, Verdict,
 };
-use charly_target_core::target::Decision;
-use charly_target_core::wire::{Answer, Client, ClientError};
-use charly_target_core::{Blob, Interrupts, Observer, Order, Supply, TargetError};
+
+use crate::target::Decision;
+use crate::wire::{Answer, Client, ClientError};
+use crate::{Blob, Interrupts, Observer, Order, Supply, TargetError};
 
 struct Deaf;
 
