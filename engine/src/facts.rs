@@ -22,16 +22,15 @@ pub fn gather(root: &Path) -> Result<Facts, AccountError> {
         hostname: uname.nodename().to_string_lossy().into_owned(),
         boot: boot_mark(),
         init: init(root),
-        package_manager: package_manager(root, &os),
+        package_manager: PackageManager::find(&os, |path| lookup::exists(root, path)),
         user: Accounts::new(root).own()?,
         os,
     })
 }
 
-/// Reads os-release where os-release(5) says it is; a root without one has an operating system without a name.
+/// Reads os-release; a root without one has an operating system without a name.
 fn os(root: &Path) -> Os {
-    let files = ["/etc/os-release", "/usr/lib/os-release"];
-    let text = files.into_iter().find_map(|path| lookup::read_text(root, path, CAP).ok());
+    let text = Os::FILES.into_iter().find_map(|path| lookup::read_text(root, path, CAP).ok());
     Os::parse(&text.unwrap_or_default())
 }
 
@@ -45,30 +44,7 @@ fn init(root: &Path) -> Init {
     if lookup::is_live(root) && Path::new("/run/systemd/system").is_dir() {
         return Init::Systemd;
     }
-    let programs = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
-    if programs.into_iter().any(|path| lookup::exists(root, path)) { Init::SystemdOffline } else { Init::None }
-}
-
-/// Finds the manager. A machine may have others' managers too (Debian has a dnf package), so the distribution's own is
-/// looked for first.
-fn package_manager(root: &Path, os: &Os) -> Option<PackageManager> {
-    let own = std::iter::once(&os.id).chain(&os.id_like).find_map(|id| match id.as_str() {
-        "debian" | "ubuntu" => Some(PackageManager::Apt),
-        "fedora" | "rhel" | "centos" => Some(PackageManager::Dnf),
-        "arch" => Some(PackageManager::Pacman),
-        "alpine" => Some(PackageManager::Apk),
-        _ => None,
-    });
-    let all = [PackageManager::Apt, PackageManager::Dnf, PackageManager::Pacman, PackageManager::Apk];
-    own.into_iter().chain(all).find(|manager| {
-        let programs: &[&str] = match manager {
-            PackageManager::Apt => &["/usr/bin/apt-get"],
-            PackageManager::Dnf => &["/usr/bin/dnf", "/usr/bin/dnf5"],
-            PackageManager::Pacman => &["/usr/bin/pacman"],
-            PackageManager::Apk => &["/sbin/apk", "/usr/sbin/apk", "/usr/bin/apk"],
-        };
-        programs.iter().any(|path| lookup::exists(root, path))
-    })
+    Init::offline(|path| lookup::exists(root, path))
 }
 
 /// Returns the mark of the boot under way.

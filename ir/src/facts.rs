@@ -91,7 +91,41 @@ pub struct User {
     pub shell: String,
 }
 
+impl PackageManager {
+    /// Finds the manager of a root by the programs in it. A machine may have others' managers too (Debian has a dnf package),
+    /// so the distribution's own is looked for first.
+    pub fn find(os: &Os, exists: impl Fn(&str) -> bool) -> Option<Self> {
+        let own = std::iter::once(&os.id).chain(&os.id_like).find_map(|id| match id.as_str() {
+            "debian" | "ubuntu" => Some(Self::Apt),
+            "fedora" | "rhel" | "centos" => Some(Self::Dnf),
+            "arch" => Some(Self::Pacman),
+            "alpine" => Some(Self::Apk),
+            _ => None,
+        });
+        own.into_iter().chain([Self::Apt, Self::Dnf, Self::Pacman, Self::Apk]).find(|manager| {
+            let programs: &[&str] = match manager {
+                Self::Apt => &["/usr/bin/apt-get"],
+                Self::Dnf => &["/usr/bin/dnf", "/usr/bin/dnf5"],
+                Self::Pacman => &["/usr/bin/pacman"],
+                Self::Apk => &["/sbin/apk", "/usr/sbin/apk", "/usr/bin/apk"],
+            };
+            programs.iter().any(|path| exists(path))
+        })
+    }
+}
+
+impl Init {
+    /// Tells what would supervise services in a root where nothing runs.
+    pub fn offline(exists: impl Fn(&str) -> bool) -> Self {
+        let programs = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
+        if programs.into_iter().any(exists) { Self::SystemdOffline } else { Self::None }
+    }
+}
+
 impl Os {
+    /// The files that os-release(5) names, the first of which that is there is the one to be read.
+    pub const FILES: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
+
     /// Reads the text of an os-release file. Unknown keys are passed over, quotes and backslashes undone.
     pub fn parse(os_release: &str) -> Self {
         let mut os = Self::default();

@@ -1,0 +1,83 @@
+//! What the OCI runtime is told.
+
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+/// Where the engine's program is in the image while it runs; `/run` is a file system of the sandbox's own.
+const ENGINE: &str = "/run/charly/engine";
+
+/// What podman gives a container by default, without the right to send raw packets, and with what packages' scripts need.
+const CAPABILITIES: &[&str] = &[
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// Returns the `config.json` of a container that runs the engine in a root. The network is the machine's own.
+///
+/// Its form is that of the OCI runtime specification 1.0.
+pub(super) fn config(root: &Path, engine: &Path, resolver: Option<&Path>) -> Json {
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        // Without `gid=5`, which a user namespace may not have.
+        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        mount("/tmp", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"]),
+        mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755"]),
+        bind(ENGINE, engine, &["rbind", "ro", "nosuid", "nodev"]),
+    ];
+    if let Some(resolver) = resolver {
+        mounts.push(bind("/etc/resolv.conf", resolver, &["rbind", "ro", "nosuid", "nodev", "noexec"]));
+    }
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": false,
+            "user": { "uid": 0, "gid": 0 },
+            "args": [ENGINE],
+            "env": [
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "HOME=/root",
+                "LANG=C.UTF-8",
+                "container=oci",
+            ],
+            "cwd": "/",
+            "capabilities": {
+                "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES,
+            },
+            "noNewPrivileges": true,
+        },
+        "root": { "path": root, "readonly": false },
+        "hostname": "charly-box",
+        "mounts": mounts,
+        "linux": {
+            "namespaces": [{ "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }],
+            "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+                "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi"],
+            "readonlyPaths": ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        },
+    })
+}
+
+/// The paths that the mounts may leave in an image that has them not, each with whether it is a folder.
+pub(super) const MOUNT_POINTS: &[&str] = &["dev", "etc/resolv.conf", "proc", "run", "sys", "tmp"];
+
+fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Json {
+    json!({ "destination": destination, "type": kind, "source": source, "options": options })
+}
+
+fn bind(destination: &str, source: &Path, options: &[&str]) -> Json {
+    json!({ "destination": destination, "type": "bind", "source": source, "options": options })
+}

@@ -1,0 +1,203 @@
+//! The sandbox's side: layers unpacked and laid over each other, the runtime, and what it left as a layer.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::num::NonZero;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::mount::{MountFlags, mount};
+
+use super::bundle;
+use super::tidy::{self, Below, SHADOW, tidy};
+use super::{Lower, Order, Outcome};
+use crate::layer::unpack::{OverlayXattrs, unpack};
+use crate::layer::upper;
+use crate::layer::{Entry, Kind, LayerError, LayerWriter};
+
+/// Why a run in an image cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum InsideError {
+    /// Something about a file or folder of the sandbox's own fails.
+    #[error("cannot {what} `{path}`")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The runtime cannot be started.
+    #[error("`{program}` cannot be started")]
+    Runtime {
+        /// Its program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A layer cannot be read or written.
+    #[error("a layer cannot be {what}")]
+    Layer {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: LayerError,
+    },
+}
+
+/// Does what an order says. It returns once the runtime has ended and the layer is written.
+///
+/// It must run in a mount namespace of its own: what it mounts is gone with its last process. Standard input and output are
+/// the engine's.
+pub fn run(order: &Path) -> Result<(), InsideError> {
+    let text = fs::read(order).map_err(io("read", order))?;
+    let order: Order = serde_json::from_slice(&text).map_err(|error| InsideError::Io {
+        what: "understand",
+        path: order.to_owned(),
+        source: error.into(),
+    })?;
+    let result = within(&order);
+    // Files in it may belong to users that only this namespace can remove.
+    fs::remove_dir_all(&order.work).ok();
+    result
+}
+
+fn within(order: &Order) -> Result<(), InsideError> {
+    let xattrs = if order.is_user_namespace { OverlayXattrs::User } else { OverlayXattrs::Trusted };
+    for lower in &order.lowers {
+        unpacked(order, lower, xattrs)?;
+    }
+    let root = lay_over(order)?;
+    start(order, &root)?;
+    let layer = pack(order, xattrs)?;
+    let outcome = serde_json::to_vec(&Outcome { layer }).unwrap_or_default();
+    fs::write(&order.outcome, outcome).map_err(io("write", &order.outcome))
+}
+
+/// Unpacks a layer, unless an earlier run has.
+fn unpacked(order: &Order, lower: &Lower, xattrs: OverlayXattrs) -> Result<(), InsideError> {
+    let tree = order.trees.join(&lower.tree);
+    if tree.is_dir() {
+        return Ok(());
+    }
+    let half = order.work.join(format!("unpacking-{}", lower.tree));
+    fs::create_dir_all(&half).map_err(io("make", &half))?;
+    let blob = File::open(&lower.blob).map_err(io("read", &lower.blob))?;
+    unpack(blob, &half, xattrs).map_err(|source| InsideError::Layer { what: "unpacked", source })?;
+    match fs::rename(&half, &tree) {
+        Ok(()) => Ok(()),
+        // Another run was faster, and its tree is the same.
+        Err(_) if tree.is_dir() => Ok(()),
+        Err(source) => Err(io("make", &tree)(source)),
+    }
+}
+
+/// Lays the layers over each other, and a folder for what is new over them. Returns the root.
+fn lay_over(order: &Order) -> Result<PathBuf, InsideError> {
+    let folder = |name: &str| {
+        let path = order.work.join(name);
+        fs::create_dir_all(&path).map_err(io("make", &path))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(io("make", &path))?;
+        Ok(path)
+    };
+    let (upper, work, root) = (folder("upper")?, folder("overlay")?, folder("root")?);
+    // A runtime looks there for groups of processes, which it is told not to make; some refuse a mixture of the two kinds.
+    let groups = Path::new("/sys/fs/cgroup");
+    if groups.is_dir() {
+        mount("tmpfs", groups, "tmpfs", MountFlags::empty(), None).map_err(|error| io("mount", groups)(error.into()))?;
+    }
+    // All that is said to the kernel must fit in a page: the layers are named from their folder.
+    std::env::set_current_dir(&order.trees).map_err(io("enter", &order.trees))?;
+    let empty = folder("lowest")?;
+    let mut lowers: Vec<_> = order.lowers.iter().rev().map(|lower| lower.tree.clone()).collect();
+    if lowers.is_empty() {
+        lowers.push(empty.display().to_string());
+    }
+    let user = if order.is_user_namespace { ",userxattr" } else { "" };
+    let lowers = lowers.join(":");
+    let options = format!("lowerdir={lowers},upperdir={},workdir={}{user}", upper.display(), work.display());
+    let options = std::ffi::CString::new(options)
+        .map_err(|error| io("mount", &root)(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+    mount("overlay", &root, "overlay", MountFlags::empty(), Some(options.as_c_str()))
+        .map_err(|error| io("lay the layers over each other in", &root)(error.into()))?;
+    Ok(root)
+}
+
+/// Runs the engine in the root until it has said its last word.
+fn start(order: &Order, root: &Path) -> Result<(), InsideError> {
+    let bundle = order.work.join("bundle");
+    fs::create_dir_all(&bundle).map_err(io("make", &bundle))?;
+    let resolver = Path::new("/etc/resolv.conf");
+    let config = bundle::config(root, &order.engine, resolver.exists().then_some(resolver));
+    let path = bundle.join("config.json");
+    fs::write(&path, config.to_string()).map_err(io("write", &path))?;
+    let name = order.work.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    // How it ends says nothing: what the engine did, it has told its controller.
+    Command::new(&order.runtime)
+        .arg("--root")
+        .arg(order.work.join("state"))
+        .arg("--cgroup-manager=disabled")
+        .args(["run", "--bundle"])
+        .arg(&bundle)
+        .arg(format!("charly-{name}"))
+        .status()
+        .map_err(|source| InsideError::Runtime { program: order.runtime.clone(), source })?;
+    Ok(())
+}
+
+/// Writes what a run left as a layer.
+fn pack(order: &Order, xattrs: OverlayXattrs) -> Result<Option<crate::layer::Layer>, InsideError> {
+    let layer = |source| InsideError::Layer { what: "packed", source };
+    let upper = order.work.join("upper");
+    let entries = upper::entries(&upper, xattrs).map_err(layer)?;
+    let kept = tidy(entries, &|path| below(order, path), order.epoch);
+    if kept.iter().all(|(entry, _)| entry.path.is_empty()) {
+        return Ok(None);
+    }
+    let out = File::create(&order.blob).map_err(io("make", &order.blob))?;
+    let mut writer = LayerWriter::new(out, order.compression, NonZero::new(order.threads).unwrap_or(NonZero::<usize>::MIN));
+    for (mut entry, content) in kept {
+        if entry.path == SHADOW && matches!(entry.kind, Kind::File { .. }) {
+            let text = fs::read_to_string(&content).map_err(io("read", &content))?;
+            let text = tidy::shadow(&text, &lower_text(order, SHADOW), order.epoch);
+            entry.kind = Kind::File { size: text.len() as u64 };
+            writer.append(&entry, &mut text.as_bytes()).map_err(layer)?;
+            continue;
+        }
+        append(&mut writer, &entry, &content)?;
+    }
+    let (out, packed) = writer.finish().map_err(layer)?;
+    out.sync_all().map_err(io("write", &order.blob))?;
+    Ok(Some(packed))
+}
+
+fn append(writer: &mut LayerWriter<File>, entry: &Entry, content: &Path) -> Result<(), InsideError> {
+    let mut bytes: Box<dyn Read> = match entry.kind {
+        Kind::File { .. } => Box::new(File::open(content).map_err(io("read", content))?),
+        _ => Box::new(io::empty()),
+    };
+    writer.append(entry, &mut bytes).map_err(|source| InsideError::Layer { what: "packed", source })
+}
+
+/// Returns what the layers below have at a path.
+fn below(order: &Order, path: &str) -> Option<Below> {
+    let found = order.lowers.iter().rev().find_map(|lower| fs::symlink_metadata(order.trees.join(&lower.tree).join(path)).ok())?;
+    // What a layer says is gone.
+    if found.file_type().is_char_device() && found.rdev() == 0 {
+        return None;
+    }
+    Some(Below { is_dir: found.is_dir(), mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid() })
+}
+
+fn lower_text(order: &Order, path: &str) -> String {
+    let texts = order.lowers.iter().rev();
+    let found = texts.map(|lower| fs::read_to_string(order.trees.join(&lower.tree).join(path))).find_map(Result::ok);
+    found.unwrap_or_default()
+}
+
+fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InsideError {
+    let path = path.to_owned();
+    move |source| InsideError::Io { what, path, source }
+}
