@@ -3,7 +3,25 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`entry`] | one thing that a layer says about one path |
+//! | [`write`] | layers, written so that equal entries give equal bytes |
+//! | [`read`] | layers of others, read with suspicion |
+//! | [`list`] | what a layer says in the end, path by path |
+//! | [`tree`] | layers merged, by what they say alone |
+//! | [`compress`] | compression by several workers |
+//! | [`error`] | why a layer cannot be written, read or unpacked |
 
+pub mod compress;
 pub mod entry;
+pub mod error;
+pub mod list;
+pub mod read;
+pub mod tree;
+pub mod write;
 
+pub use compress::Compression;
 pub use entry::{Entry, Kind};
+pub use error::LayerError;
+pub use list::list;
+pub use read::{LayerReader, Limits, decompress};
+pub use tree::Tree;
+pub use write::{Layer, LayerWriter};
