@@ -10,11 +10,13 @@
 //! | [`fetch`] | downloads: fetched once, checked, cached, unpacked safely |
 //! | [`executor`] | [`DeployExecutor`]: how the controller reaches a machine outside the engine's protocol |
 //! | [`engine`], [`deliver`] | the engine's program, carried inside this one, and put where it can be started |
+//! | [`distribution`] | what can be made from a distribution's packages, and this machine's mirror of them |
 //! | [`pipe`] | carries bytes between a client and an engine that was started here |
 //!
 //! Invariant: nothing here prints, or reads the environment or a home folder.
 
 pub mod deliver;
+pub mod distribution;
 pub mod engine;
 pub mod executor;
 pub mod fetch;

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use charly_ir::Digest;
+use charly_target_core::distribution::mmdebstrap;
 use rustix::process::geteuid;
 
 use super::base::{self, Base};
@@ -103,19 +104,16 @@ fn disk(at: &Path, recipe: &Bootstrap) -> Result<std::path::PathBuf, MachineErro
     fs::write(&grub, menu(recipe)).map_err(MachineError::file("written", &grub))?;
     let kernel = if recipe.distro == "ubuntu" { "linux-image-virtual" } else { "linux-image-cloud-amd64" };
     let packages = PACKAGES.iter().copied().chain([kernel]).chain(recipe.packages.iter().map(String::as_str));
-    let mut mmdebstrap = tool::command("mmdebstrap");
+    let (mut mmdebstrap, mirrors) = mmdebstrap(&recipe.distro, &recipe.suite);
     // Names below this folder, so that no path needs to be quoted for whoever reads a hook.
-    mmdebstrap.current_dir(at).args(["--quiet", "--format=tar", "--variant=minbase"]);
-    if let Some(proxy) = proxy() {
-        mmdebstrap.arg(format!("--aptopt=Acquire::http::Proxy \"{proxy}\""));
-    }
     mmdebstrap
+        .current_dir(at)
         .arg(format!("--include={}", packages.collect::<Vec<_>>().join(",")))
         .arg("--customize-hook=mkdir -p \"$1/boot/grub\"")
         .arg("--customize-hook=upload grub.cfg /boot/grub/grub.cfg")
         .arg(format!("--customize-hook={SETTLE}"))
         .args([recipe.suite.as_str(), "root.tar"])
-        .args(mirrors(&recipe.distro, &recipe.suite, &sources()));
+        .args(mirrors);
     tool::finish(&mut mmdebstrap)?;
     tool::finish(as_root(&["sh", "-c", LAY]).arg(SIZE.to_string()).current_dir(at))?;
     let raw = at.join("disk.raw");
@@ -188,58 +186,9 @@ fn make_bootable(disk: &Path, boot: &[u8], core: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Returns what this machine's apt reads its packages from.
-fn sources() -> String {
-    let folder = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten();
-    let files = folder.filter_map(|entry| Some(entry.ok()?.path())).chain(["/etc/apt/sources.list".into()]);
-    files.filter_map(|path| fs::read_to_string(path).ok()).collect::<Vec<_>>().join("\n")
-}
-
-/// Returns the sources of a suite: this machine's own mirror, and what it takes updates from, where it takes any. Where it
-/// has no mirror of that distribution there are none, and mmdebstrap takes those it knows.
-fn mirrors(distro: &str, suite: &str, sources: &str) -> Vec<String> {
-    let components = if distro == "ubuntu" { "main universe" } else { "main" };
-    let words = || sources.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(str::split_whitespace);
-    let is_address = |word: &&str| word.starts_with("http://") || word.starts_with("https://");
-    let named = |end: &str| words().filter(is_address).find(|word| word.trim_end_matches('/').ends_with(end));
-    let Some(mirror) = named(&format!("/{distro}")) else { return Vec::new() };
-    let mut lines = vec![format!("deb {mirror} {suite} {components}")];
-    if words().any(|word| word.ends_with("-updates")) {
-        lines.push(format!("deb {mirror} {suite}-updates {components}"));
-    }
-    if let Some(security) = named("/debian-security").filter(|_| distro == "debian") {
-        lines.push(format!("deb {security} {suite}-security {components}"));
-    }
-    lines
-}
-
-/// Returns the proxy that this machine's apt goes through.
-fn proxy() -> Option<String> {
-    let text = tool::run("apt-config", ["dump", "Acquire::http::Proxy"]).ok()?;
-    let text = String::from_utf8(text).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Acquire::http::Proxy \""))?;
-    let proxy = line.strip_suffix("\";")?;
-    (!proxy.is_empty() && !proxy.contains(['"', '\\'])).then(|| proxy.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_mirror_is_the_machines_own() {
-        let sources = "# deb http://no/debian x\ndeb http://m/debian bookworm main\nURIs: http://s/debian-security/\nSuites: bookworm bookworm-updates";
-        assert_eq!(
-            mirrors("debian", "trixie", sources),
-            [
-                "deb http://m/debian trixie main",
-                "deb http://m/debian trixie-updates main",
-                "deb http://s/debian-security/ trixie-security main"
-            ]
-        );
-        assert_eq!(mirrors("debian", "trixie", ""), Vec::<String>::new());
-        assert_eq!(mirrors("ubuntu", "noble", "deb http://m/debian x main"), Vec::<String>::new());
-    }
 
     #[test]
     fn a_disk_gets_its_boot_sector() {

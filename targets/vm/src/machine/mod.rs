@@ -35,7 +35,7 @@ mod tool;
 
 pub use backend::{BackendKind, VmBackend};
 pub use cloud_init::Rendered;
-pub use distro::{release, releases};
+pub use distro::release;
 pub use error::MachineError;
 pub use identity::KeyPair;
 pub use life::{Machines, Settings, Stage, Step};

@@ -1,0 +1,412 @@
+//! How an image is built: one layer a candy, from the plan.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `root` | the root of an image as its layers make it |
+//! | [`accounts`] | the users of an image, and the one it is for |
+//! | [`plain`] | layers of steps that only place files, written with nothing unpacked or run |
+//! | `cache` | layers that were built before, by what they were built from |
+//! | [`config`] | what an image says about how it is run |
+//!
+//! The steps of a candy that runs something are carried out by the same engine as anywhere, in a [`sandbox`](crate::sandbox).
+//!
+//! Invariant: a layer depends on the layers below it and on its candy's plan; not on the user, the clock, the umask or the
+//! order of files in a folder.
+
+pub mod accounts;
+mod cache;
+pub mod config;
+pub mod plain;
+mod root;
+
+use std::io::Read;
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use charly_ir::Digest;
+use charly_ir::message::{Apply, Layer as Asked, Mode, Origin, Problem, RebootPolicy, Verdict};
+use charly_ir::plan::{CandyPlan, Gate, InstallPlan};
+use charly_target_core::target::{Compiled, Run};
+use charly_target_core::{BoxError, DeployTarget, Interrupts, Observer, Recipe, Supply, TargetError};
+use oci_spec::OciSpecError;
+use oci_spec::image::ImageConfiguration;
+
+use crate::layer::{Compression, Entry, Layer, LayerError, LayerWriter};
+use crate::sandbox::venue::Wanted as WantedRun;
+use crate::sandbox::{self, Lower, Sandbox};
+use crate::store::{Image, Store, StoreError};
+
+pub use accounts::{Accounts, AnotherUser, Wish};
+pub use config::Wanted;
+pub use plain::PlaceError;
+pub use root::Traits;
+
+use cache::{Cache, Key};
+use config::Made;
+use plain::Source;
+use root::Root;
+
+/// What building depends on beside the recipe.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How steps run that run.
+    pub sandbox: sandbox::Settings,
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// By how many threads.
+    pub threads: NonZero<usize>,
+    /// The time that nothing is later than, in seconds since 1970; nothing where that is each candy's version.
+    pub epoch: Option<u64>,
+    /// Whether layers that were built before are used again.
+    pub use_cache: bool,
+    /// Where what is known of earlier builds lies.
+    pub folder: PathBuf,
+    /// Raised by the user to stop it.
+    pub interrupts: Interrupts,
+}
+
+/// What an image is built from.
+pub struct Blueprint<'a> {
+    /// What the image is called in the store.
+    pub name: &'a str,
+    /// What it starts from; nothing where that is nothing.
+    pub base: Option<&'a Image>,
+    /// What is to be in it.
+    pub plan: &'a InstallPlan,
+    /// What it says about how it is run.
+    pub wanted: Wanted,
+    /// Gives what a plan of one candy names.
+    pub supply: &'a dyn Fn(&InstallPlan) -> Box<dyn Supply>,
+}
+
+/// Watches a build.
+pub trait Watch {
+    /// Sees what becomes of a candy, one of so many.
+    fn candy(&mut self, at: usize, of: usize, name: &str, state: State);
+
+    /// Returns who watches the steps of a candy that runs something.
+    fn observer(&mut self) -> &mut dyn Observer;
+}
+
+/// What becomes of a candy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// The base has it already.
+    InBase,
+    /// It was built before.
+    Cached(Option<Layer>),
+    /// Its files are being placed.
+    Placing,
+    /// Its steps are being carried out.
+    Running,
+    /// It is a layer now, or changes nothing.
+    Built(Option<Layer>),
+}
+
+/// An image that was built.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The image.
+    pub image: Image,
+    /// Whether it is another than the one of its name before.
+    pub is_new: bool,
+}
+
+/// Why an image cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A layer cannot be read or written.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A candy's files cannot be placed.
+    #[error("the candy `{candy}` cannot be put into the image")]
+    Place {
+        /// The candy.
+        candy: String,
+        /// Why.
+        source: PlaceError,
+    },
+    /// The box's user is another one in its base.
+    #[error(transparent)]
+    User(#[from] AnotherUser),
+    /// A candy's steps cannot be run.
+    #[error("the candy `{candy}` cannot be run in the image")]
+    Run {
+        /// The candy.
+        candy: String,
+        /// Why.
+        source: Box<TargetError>,
+    },
+    /// A step of a candy failed.
+    #[error("the candy `{candy}` failed")]
+    Step {
+        /// The candy.
+        candy: String,
+        /// How its run ended.
+        verdict: Box<Verdict>,
+    },
+    /// The image's configuration is none.
+    #[error("the image's configuration cannot be written")]
+    Configuration(#[source] OciSpecError),
+    /// The user stopped it.
+    #[error("the build was stopped")]
+    Stopped,
+}
+
+/// Returns what compiling for an image depends on.
+pub fn traits(store: &Store, base: Option<&Image>, settings: &Settings) -> Result<Traits, BuildError> {
+    let layers = base.map(Image::layers).unwrap_or_default();
+    let cache = Cache::new(&settings.folder);
+    let key = Key::of_traits(&layers);
+    if let Some(known) = cache.get(&key) {
+        return Ok(known);
+    }
+    let traits = Root::new(store, layers).traits()?;
+    cache.put(&key, &traits);
+    Ok(traits)
+}
+
+/// Builds an image, using again what was built before.
+pub async fn build(
+    store: &Store,
+    blueprint: &Blueprint<'_>,
+    settings: &Settings,
+    watch: &mut (dyn Watch + Send),
+) -> Result<Built, BuildError> {
+    let base = blueprint.base;
+    let mut builder = Builder {
+        store,
+        settings,
+        plan: blueprint.plan,
+        root: Root::new(store, base.map(Image::layers).unwrap_or_default()),
+        cache: Cache::new(&settings.folder),
+    };
+    let in_base = base.map(|base| candies_of(&base.config)).unwrap_or_default();
+    let (mut made, mut created) = (Vec::new(), 0);
+    let candies = &blueprint.plan.candies;
+    for (at, candy) in candies.iter().enumerate() {
+        let digest = candy.digest();
+        let mut say = |state| watch.candy(at, candies.len(), &candy.name, state);
+        if in_base.iter().any(|known| (known.0.as_str(), known.1) == (&candy.name, digest)) {
+            say(State::InBase);
+            continue;
+        }
+        let epoch = settings.epoch.or_else(|| epoch_of(&candy.version)).unwrap_or_default();
+        created = created.max(epoch);
+        let by = || Made { by: candy.name.clone(), at: epoch };
+        if candy.steps.is_empty() {
+            say(State::Built(None));
+            continue;
+        }
+        let key = Key::of_layer(&builder.root.layers, digest, settings.compression, epoch);
+        let known: Option<Option<Layer>> = if settings.use_cache { builder.cache.get(&key) } else { None };
+        let known = known.filter(|layer| layer.as_ref().is_none_or(|layer| store.has(layer.digest, layer.size)));
+        if let Some(layer) = known {
+            say(State::Cached(layer.clone()));
+            if let Some(layer) = layer {
+                builder.root.push(layer, None)?;
+                made.push(by());
+            }
+            continue;
+        }
+        if settings.interrupts.count() > 0 {
+            return Err(BuildError::Stopped);
+        }
+        let layer = builder.candy(candy, epoch, blueprint.supply, at, watch).await?;
+        builder.cache.put(&key, &layer);
+        watch.candy(at, candies.len(), &candy.name, State::Built(layer.clone()));
+        if layer.is_some() {
+            made.push(by());
+        }
+    }
+    let architecture = match blueprint.plan.arch.as_str() {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let (layers, wanted) = (&builder.root.layers, &blueprint.wanted);
+    let config = config::configuration(base.map(|base| &base.config), architecture, wanted, layers, &made, created)?;
+    let before = store.image(blueprint.name)?.map(|image| image.manifest_digest);
+    let image = store.tag(blueprint.name, &config, layers)?;
+    let is_new = before != Some(image.manifest_digest);
+    Ok(Built { image, is_new })
+}
+
+struct Builder<'a> {
+    store: &'a Store,
+    settings: &'a Settings,
+    plan: &'a InstallPlan,
+    root: Root<'a>,
+    cache: Cache,
+}
+
+impl Builder<'_> {
+    /// Makes a candy's layer, and lays it over those there are.
+    async fn candy(
+        &mut self,
+        candy: &CandyPlan,
+        epoch: u64,
+        supply: &dyn Fn(&InstallPlan) -> Box<dyn Supply>,
+        at: usize,
+        watch: &mut (dyn Watch + Send),
+    ) -> Result<Option<Layer>, BuildError> {
+        let InstallPlan { format, os, arch, candies } = self.plan;
+        let plan =
+            InstallPlan { format: *format, os: os.clone(), arch: arch.clone(), candies: vec![candy.clone()] };
+        let supply = supply(&plan);
+        let accounts = self.root.accounts()?;
+        if plain::is_plain(candy, &accounts) {
+            watch.candy(at, candies.len(), &candy.name, State::Placing);
+            return self.place(candy, &accounts, epoch, supply);
+        }
+        watch.candy(at, candies.len(), &candy.name, State::Running);
+        self.run(plan, epoch, supply, watch.observer()).await
+    }
+
+    fn place(
+        &mut self,
+        candy: &CandyPlan,
+        accounts: &Accounts,
+        epoch: u64,
+        mut supply: Box<dyn Supply>,
+    ) -> Result<Option<Layer>, BuildError> {
+        let place = |source| BuildError::Place { candy: candy.name.clone(), source };
+        let mut tree = self.root.take_tree()?;
+        let entries = plain::place(candy, &mut tree, accounts, &mut *supply, epoch).map_err(place)?;
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let sink = self.store.layer_sink()?;
+        let mut writer = LayerWriter::new(sink, self.settings.compression, self.settings.threads);
+        for (entry, source) in &entries {
+            let mut bytes: Box<dyn Read> = match source {
+                Source::Nothing => Box::new(std::io::empty()),
+                Source::Text(text) => Box::new(text.as_bytes()),
+                Source::Blob(digest) => {
+                    Box::new(supply.blob(*digest).map_err(|problem| place(PlaceError::Supply(problem)))?)
+                }
+            };
+            writer.append(entry, &mut bytes)?;
+            if self.settings.interrupts.count() > 0 {
+                return Err(BuildError::Stopped);
+            }
+        }
+        let (sink, layer) = writer.finish()?;
+        self.store.keep(sink, &layer)?;
+        let entries: Vec<Entry> = entries.into_iter().map(|(entry, _)| entry).collect();
+        self.store.keep_index(&layer, &entries)?;
+        self.root.push(layer.clone(), Some(tree))?;
+        Ok(Some(layer))
+    }
+
+    async fn run(
+        &mut self,
+        plan: InstallPlan,
+        epoch: u64,
+        supply: Box<dyn Supply>,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Layer>, BuildError> {
+        let candy = plan.candies[0].name.clone();
+        let failed = |source| BuildError::Run { candy: candy.clone(), source: Box::new(source) };
+        let lowers = self.root.layers.iter().map(|layer| Lower {
+            blob: self.store.blob_path(layer.digest),
+            tree: layer.diff_id.short(),
+        });
+        let sink = self.store.layer_sink()?;
+        let wanted = WantedRun {
+            lowers: lowers.collect(),
+            epoch,
+            compression: self.settings.compression,
+            threads: self.settings.threads.get(),
+            blob: sink.path().to_owned(),
+        };
+        let sandbox = Sandbox::new(&self.settings.sandbox, wanted).map_err(failed)?;
+        let recipe = OneCandy::new(plan, supply);
+        let run = Run { observer, interrupts: self.settings.interrupts.clone() };
+        let answer = sandbox.add(&recipe, run).await.map_err(failed)?;
+        match answer.done.verdict {
+            Verdict::Ok => {}
+            Verdict::Cancelled => return Err(BuildError::Stopped),
+            verdict => return Err(BuildError::Step { candy, verdict: Box::new(verdict) }),
+        }
+        let layer = sandbox.layer().map_err(failed)?;
+        if let Some(layer) = &layer {
+            self.store.keep(sink, layer)?;
+            self.root.push(layer.clone(), None)?;
+        }
+        Ok(layer)
+    }
+}
+
+/// One candy's plan, for an engine in an image.
+#[derive(Debug)]
+struct OneCandy(std::sync::Mutex<Option<Compiled>>);
+
+impl OneCandy {
+    fn new(plan: InstallPlan, supply: Box<dyn Supply>) -> Self {
+        let candy = &plan.candies[0].name;
+        let layer = Asked { reference: candy.clone(), candy: candy.clone(), origin: Origin::ByHand };
+        let apply = Apply {
+            deploy: "image".into(),
+            run: "build".into(),
+            layers: vec![layer],
+            plan,
+            mode: Mode::Go { gates: Gate::ALL.into() },
+            rerun: Vec::new(),
+            undoable_only: false,
+            skip_incompatible: false,
+            reboot: RebootPolicy::Skip,
+            secrets: std::collections::BTreeMap::new(),
+            command_timeout_s: 3600,
+            follows: Vec::new(),
+            sudo_password: None,
+        };
+        Self(std::sync::Mutex::new(Some(Compiled { apply, supply })))
+    }
+}
+
+impl Recipe for OneCandy {
+    fn compile(&self, _: &charly_ir::message::Hello) -> Result<Compiled, BoxError> {
+        let compiled = self.0.lock().ok().and_then(|mut compiled| compiled.take());
+        compiled.ok_or_else(|| Problem::new("a build asks its engine once").what.into())
+    }
+}
+
+/// Returns the candies that an image says it holds: names and digests.
+fn candies_of(config: &ImageConfiguration) -> Vec<(String, Digest)> {
+    let labels = config.config().as_ref().and_then(|config| config.labels().clone()).unwrap_or_default();
+    let labels = labels.into_iter().collect();
+    charly_plans::image::labels::candies(&labels).into_iter().map(|held| (held.name, held.digest)).collect()
+}
+
+/// Returns the moment that a version `YYYY.DDD.HHMM` names, in seconds since 1970.
+fn epoch_of(version: &str) -> Option<u64> {
+    let mut parts = version.split('.');
+    let mut next = || parts.next()?.parse::<u64>().ok();
+    let (year, day, clock) = (next()?, next()?, next()?);
+    let past = year.checked_sub(1)?;
+    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
+    let days = (past * 365 + leap_days(past)).checked_sub(1969 * 365 + leap_days(1969))? + day.checked_sub(1)?;
+    Some(days * 86_400 + clock / 100 * 3600 + clock % 100 * 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_a_moment() {
+        for (version, want) in [
+            ("1970.001.0000", Some(0)),
+            ("2026.165.0930", Some(1_781_429_400)),
+            ("2000.060.0000", Some(951_782_400)),
+            ("1969.001.0000", None),
+            ("x", None),
+        ] {
+            assert_eq!(epoch_of(version), want, "{version}");
+        }
+    }
+}
