@@ -3,8 +3,8 @@
 //! An archive may say things twice, and say of a folder that it is opaque after having filled it. The list has each path once,
 //! with the last word on it, sorted; so applying it in order is right.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use super::{Entry, Kind, LayerError, LayerReader};
@@ -15,14 +15,23 @@ pub fn list<R: Read>(
     visit: &mut dyn FnMut(&Entry, &mut dyn Read) -> Result<(), LayerError>,
 ) -> Result<Vec<Entry>, LayerError> {
     let mut said: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut linked = BTreeSet::new();
     while let Some(entry) = reader.next_entry()? {
         let refused = |why| LayerError::Refused { layer: reader.name().to_owned(), path: entry.path.clone(), why };
-        if let Kind::Hardlink { target } = &entry.kind
-            && !said
-                .get(target)
-                .is_some_and(|entry| !matches!(entry.kind, Kind::Dir | Kind::OpaqueDir | Kind::Whiteout))
-        {
-            return Err(refused("a hard link to nothing that came before"));
+        if is_below_a_file(&said, &entry.path) {
+            return Err(refused("which is below something that is no folder"));
+        }
+        if entry.kind != Kind::Whiteout && linked.contains(&entry.path) {
+            return Err(refused("again after a hard link to it"));
+        }
+        if let Kind::Hardlink { target } = &entry.kind {
+            if !said.get(target).is_some_and(is_file) {
+                return Err(refused("a hard link to nothing that came before"));
+            }
+            linked.insert(target.clone());
+        }
+        if is_file(&entry) {
+            remove_below(&mut said, &entry.path);
         }
         if matches!(entry.kind, Kind::File { .. }) {
             visit(&entry, reader)?;
@@ -37,7 +46,10 @@ pub fn list<R: Read>(
             }
         }
     }
-    check(&said, reader.name())?;
+    if let Some(path) = linked.into_iter().find(|path| !said.contains_key(path)) {
+        let why = "a hard link to which outlives it";
+        return Err(LayerError::Refused { layer: reader.name().to_owned(), path, why });
+    }
     // A whiteout with things below it is a folder that replaces what was there.
     let names: Vec<_> =
         said.values().filter(|entry| entry.kind == Kind::Whiteout).map(|entry| entry.path.clone()).collect();
@@ -66,31 +78,33 @@ fn merged(first: &Entry, second: Entry) -> Entry {
     }
 }
 
+/// Tells whether an entry is of something that a hard link can be made to.
+fn is_file(entry: &Entry) -> bool {
+    !matches!(entry.kind, Kind::Dir | Kind::OpaqueDir | Kind::Whiteout)
+}
+
 fn has_below(said: &BTreeMap<String, Entry>, path: &str) -> bool {
     let start = format!("{path}/");
     said.range(start.clone()..).next().is_some_and(|(path, _)| path.starts_with(&start))
 }
 
-/// Refuses things below what is no folder, and links to what was replaced since.
-fn check(said: &BTreeMap<String, Entry>, layer: &str) -> Result<(), LayerError> {
-    for (path, entry) in said {
-        let refused = |why| LayerError::Refused { layer: layer.to_owned(), path: path.clone(), why };
-        let mut above = path.as_str();
-        while let Some((folder, _)) = above.rsplit_once('/') {
-            match said.get(folder).map(|entry| &entry.kind) {
-                // Its own ancestors are looked at for itself.
-                Some(Kind::Dir | Kind::OpaqueDir) => break,
-                None | Some(Kind::Whiteout) => {}
-                Some(_) => return Err(refused("which is below something that is no folder")),
-            }
-            above = folder;
-        }
-        let Kind::Hardlink { target } = &entry.kind else {
-            continue;
-        };
-        if !said.get(target).is_some_and(|entry| !matches!(entry.kind, Kind::Dir | Kind::OpaqueDir | Kind::Whiteout)) {
-            return Err(refused("a hard link to what the layer replaces later"));
+fn remove_below(said: &mut BTreeMap<String, Entry>, path: &str) {
+    // `0` follows `/`.
+    let below = said.range(format!("{path}/")..format!("{path}0"));
+    for path in below.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+        said.remove(&path);
+    }
+}
+
+fn is_below_a_file(said: &BTreeMap<String, Entry>, path: &str) -> bool {
+    let mut above = path;
+    while let Some((folder, _)) = above.rsplit_once('/') {
+        match said.get(folder) {
+            // What it is below itself was looked at when it came.
+            Some(entry) if matches!(entry.kind, Kind::Dir | Kind::OpaqueDir) => return false,
+            Some(entry) if is_file(entry) => return true,
+            _ => above = folder,
         }
     }
-    Ok(())
+    false
 }

@@ -7,6 +7,8 @@
 //! | [`read`] | layers of others, read with suspicion |
 //! | [`list`] | what a layer says in the end, path by path |
 //! | [`tree`] | layers merged, by what they say alone |
+//! | [`unpack`] | one layer as a lower folder of an overlay |
+//! | [`upper`] | an overlay's upper folder as a layer's entries |
 //! | [`compress`] | compression by several workers |
 //! | [`error`] | why a layer cannot be written, read or unpacked |
 
@@ -16,6 +18,8 @@ pub mod error;
 pub mod list;
 pub mod read;
 pub mod tree;
+pub mod unpack;
+pub mod upper;
 pub mod write;
 
 pub use compress::Compression;
@@ -24,4 +28,5 @@ pub use error::LayerError;
 pub use list::list;
 pub use read::{LayerReader, Limits, decompress};
 pub use tree::Tree;
+pub use unpack::{OverlayXattrs, Skipped, unpack};
 pub use write::{Layer, LayerWriter};

@@ -299,7 +299,9 @@ impl<R: Read> LayerReader<R> {
         let wrong_record = || self.malformed("a number in a PAX header is none");
         let id = |key, field: io::Result<u64>| {
             let id = said.number(key, field.ok()).ok_or_else(wrong_record)?;
-            u32::try_from(id).map_err(|_| self.refused(name, "whose owner is no number of 32 bits"))
+            // The greatest stands for nobody where owners are given.
+            let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+            id.ok_or_else(|| self.refused(name, "whose owner is no number of 32 bits"))
         };
         let device = || -> Result<(u32, u32), LayerError> {
             let major = header.device_major().map_err(wrong)?;

@@ -264,7 +264,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
         prop::collection::vec(any::<u8>(), 0..40),
         0..3,
     );
-    let ids = (0..0o10000_u32, any::<u32>(), any::<u32>(), 0..1_u64 << 40);
+    let ids = (0..0o10000_u32, 0..u32::MAX, 0..u32::MAX, 0..1_u64 << 40);
     (path, kind, ids, xattrs).prop_map(|(path, kind, (mode, uid, gid, mtime), xattrs)| Entry {
         path,
         kind,
