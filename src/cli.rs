@@ -68,6 +68,9 @@ pub(crate) enum Verb {
     /// Make, start, stop, copy and delete virtual machines
     #[command(subcommand)]
     Vm(verb::vm::Verb),
+    /// Build container images, look at them, hand them on
+    #[command(subcommand)]
+    Box(verb::boxes::Verb),
     Validate(verb::validate::Args),
     Check(verb::check::Args),
     Why(verb::why::Args),
@@ -78,6 +81,8 @@ pub(crate) enum Verb {
     Skill(verb::skill::Verb),
     Completions(verb::completions::Args),
     Man(verb::man::Args),
+    #[command(hide = true)]
+    Inside(verb::boxes::Inside),
 }
 
 impl Verb {
@@ -87,6 +92,8 @@ impl Verb {
             Self::Bundle(verb) => verb.run(cx),
             Self::Candy(verb) => verb.run(cx),
             Self::Vm(verb) => verb.run(cx),
+            Self::Box(verb) => verb.run(cx),
+            Self::Inside(args) => verb::boxes::inside(&args),
             Self::Validate(args) => verb::validate::run(cx, &args),
             Self::Check(args) => verb::check::run(cx, &args),
             Self::Why(args) => verb::why::run(cx, &args),

@@ -28,6 +28,9 @@ pub(crate) const FILE_NAME: &str = "charly.yml";
 /// One thread talks while the other encrypts.
 const NETWORK_THREADS: usize = 2;
 
+/// The programs that run containers, the fastest to start first.
+const RUNTIMES: [&str; 3] = ["crun", "youki", "runc"];
+
 /// What the verbs depend on.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -51,6 +54,8 @@ pub(crate) struct Context {
     pub(crate) machine_file: PathBuf,
     /// Whether repositories are looked up again.
     pub(crate) refresh: bool,
+    /// The moment that nothing in an image is to be later than, in seconds since 1970.
+    pub(crate) source_date_epoch: Option<u64>,
     runtime: OnceLock<Runtime>,
 }
 
@@ -86,6 +91,7 @@ impl Context {
             machine_file: base("XDG_CONFIG_HOME", ".config").join(FILE_NAME),
             home,
             refresh: globals.refresh,
+            source_date_epoch: source_date_epoch()?,
             runtime: OnceLock::new(),
         })
     }
@@ -141,6 +147,20 @@ impl Context {
         Ok(())
     }
 
+    /// Returns how steps run in images.
+    pub(crate) fn sandbox(&self) -> charly_target_oci::sandbox::Settings {
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("charly"));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders: Vec<_> = std::env::split_paths(&path).collect();
+        let there = |name: &&str| folders.iter().any(|folder| folder.join(name).is_file());
+        charly_target_oci::sandbox::Settings {
+            helper: (program, vec!["inside".to_owned()]),
+            runtime: RUNTIMES.into_iter().find(there).unwrap_or(RUNTIMES[0]).into(),
+            folder: self.data.join("sandbox"),
+            is_root: geteuid().is_root(),
+        }
+    }
+
     /// Returns the kinds of targets.
     pub(crate) fn registry(&self, reach: &Reach) -> Registry {
         let settings = charly_target_local::Settings {
@@ -188,6 +208,15 @@ fn project_above(here: &Path) -> Option<PathBuf> {
         trusted(&path) && !matches!(document, Some(Document::Candy(_)))
     };
     here.ancestors().find(is_project).map(Path::to_path_buf)
+}
+
+/// Returns the moment that reproducible builds are told to pretend it is; see reproducible-builds.org.
+fn source_date_epoch() -> Result<Option<u64>, Failure> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    text.to_str().and_then(|text| text.parse().ok()).map(Some).ok_or_else(|| {
+        Failure::invalid(format!("`SOURCE_DATE_EPOCH={}` is no time", text.display()))
+            .hint("set it to seconds since 1970, or not at all")
+    })
 }
 
 /// Returns `$HOME` if it is a folder the user owns, and what the passwd database says otherwise.

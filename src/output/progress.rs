@@ -352,7 +352,7 @@ impl Observer for Progress {
 }
 
 /// Writes a number of bytes for people.
-fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
 }
 

@@ -1,5 +1,6 @@
 //! What can be done, one file a verb.
 
+pub(crate) mod boxes;
 pub(crate) mod bundle;
 pub(crate) mod candy;
 pub(crate) mod check;

@@ -1,7 +1,7 @@
 //! What a machine is to be: what the project declares, and what the command line says beside it.
 
-use charly_target_vm::machine::spec::{Checksum, ChecksumKind, Forward, Source, forward};
 use charly_target_core::distribution::releases;
+use charly_target_vm::machine::spec::{Checksum, ChecksumKind, Forward, Source, forward};
 use charly_target_vm::machine::{Name, Spec, release, size};
 
 use crate::context::Context;

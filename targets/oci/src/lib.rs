@@ -4,4 +4,6 @@
 //! |---|---|
 //! | [`layer`] | what a layer says, entry by entry; how it is written and read |
 
+pub mod build;
 pub mod layer;
+pub mod sandbox;

@@ -99,7 +99,9 @@ impl Accounts {
             steps.push(step(path, scope, Action::File(file)));
         };
         add("/etc/passwd", Scope::System, 0o644, &self.passwd, format!("{name}:x:{uid}:{gid}::{home}:{shell}"));
-        if self.group(name).is_none() && !self.group.lines().any(|line| line.split(':').nth(2) == Some(&gid.to_string())) {
+        if self.group(name).is_none()
+            && !self.group.lines().any(|line| line.split(':').nth(2) == Some(&gid.to_string()))
+        {
             add("/etc/group", Scope::System, 0o644, &self.group, format!("{name}:x:{gid}:"));
         }
         if !self.shadow.is_empty() {
@@ -123,7 +125,8 @@ impl Accounts {
 }
 
 fn step(id: &str, scope: Scope, action: Action) -> Step {
-    let (title, venue, gate, phase) = (format!("make the image's user: {id}"), Venue::HostNative, None, Phase::Packages);
+    let (title, venue, gate, phase) =
+        (format!("make the image's user: {id}"), Venue::HostNative, None, Phase::Packages);
     Step { id: id.to_owned(), title, scope, venue, gate, phase, action }
 }
 

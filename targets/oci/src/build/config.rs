@@ -109,9 +109,8 @@ fn run_time(before: Option<&Config>, wanted: &Wanted) -> Result<Config, BuildErr
         }
     }
     let env: Vec<_> = env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let mut builder = ConfigBuilder::default()
-        .env(env)
-        .labels(wanted.labels.clone().into_iter().collect::<HashMap<_, _>>());
+    let mut builder =
+        ConfigBuilder::default().env(env).labels(wanted.labels.clone().into_iter().collect::<HashMap<_, _>>());
     let text = |wanted: &Option<String>, known: Option<String>| wanted.clone().or(known);
     if let Some(user) = text(&wanted.user, before.and_then(|before| before.user().clone())) {
         builder = builder.user(user);
@@ -122,7 +121,8 @@ fn run_time(before: Option<&Config>, wanted: &Wanted) -> Result<Config, BuildErr
     if let Some(signal) = text(&wanted.stop_signal, before.and_then(|before| before.stop_signal().clone())) {
         builder = builder.stop_signal(signal);
     }
-    let (entrypoint, command) = before.map(|before| (before.entrypoint().clone(), before.cmd().clone())).unwrap_or_default();
+    let (entrypoint, command) =
+        before.map(|before| (before.entrypoint().clone(), before.cmd().clone())).unwrap_or_default();
     let (entrypoint, command) = match (wanted.entrypoint.is_empty(), wanted.command.is_empty()) {
         (true, true) => (entrypoint, command),
         (true, false) => (entrypoint, Some(wanted.command.clone())),

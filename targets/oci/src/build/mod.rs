@@ -6,6 +6,7 @@
 //! | [`accounts`] | the users of an image, and the one it is for |
 //! | [`plain`] | layers of steps that only place files, written with nothing unpacked or run |
 //! | `cache` | layers that were built before, by what they were built from |
+//! | `bootstrap` | a base made from a distribution's packages |
 //! | [`config`] | what an image says about how it is run |
 //!
 //! The steps of a candy that runs something are carried out by the same engine as anywhere, in a [`sandbox`](crate::sandbox).
@@ -14,17 +15,19 @@
 //! order of files in a folder.
 
 pub mod accounts;
+mod bootstrap;
 mod cache;
 pub mod config;
 pub mod plain;
 mod root;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::num::NonZero;
 use std::path::PathBuf;
 
 use charly_ir::Digest;
-use charly_ir::message::{Apply, Layer as Asked, Mode, Origin, Problem, RebootPolicy, Verdict};
+use charly_ir::message::{Apply, Layer as Asked, Mode, Origin, Problem, RebootPolicy, SecretValue, Verdict};
 use charly_ir::plan::{CandyPlan, Gate, InstallPlan};
 use charly_target_core::target::{Compiled, Run};
 use charly_target_core::{BoxError, DeployTarget, Interrupts, Observer, Recipe, Supply, TargetError};
@@ -37,6 +40,7 @@ use crate::sandbox::{self, Lower, Sandbox};
 use crate::store::{Image, Store, StoreError};
 
 pub use accounts::{Accounts, AnotherUser, Wish};
+pub use bootstrap::bootstrap;
 pub use config::Wanted;
 pub use plain::PlaceError;
 pub use root::Traits;
@@ -75,6 +79,8 @@ pub struct Blueprint<'a> {
     pub plan: &'a InstallPlan,
     /// What it says about how it is run.
     pub wanted: Wanted,
+    /// The values of the secrets that commands ask for. They reach these commands alone, and no layer or label.
+    pub secrets: &'a BTreeMap<String, SecretValue>,
     /// Gives what a plan of one candy names.
     pub supply: &'a dyn Fn(&InstallPlan) -> Box<dyn Supply>,
 }
@@ -148,6 +154,20 @@ pub enum BuildError {
         /// How its run ended.
         verdict: Box<Verdict>,
     },
+    /// A program is not there.
+    #[error("`{program}` is not there")]
+    Missing {
+        /// Its name.
+        program: &'static str,
+    },
+    /// No base can be made from a distribution's packages.
+    #[error("`{suite}` cannot be bootstrapped: {said}")]
+    Bootstrap {
+        /// Its suite.
+        suite: &'static str,
+        /// What was said.
+        said: String,
+    },
     /// The image's configuration is none.
     #[error("the image's configuration cannot be written")]
     Configuration(#[source] OciSpecError),
@@ -215,7 +235,7 @@ pub async fn build(
         if settings.interrupts.count() > 0 {
             return Err(BuildError::Stopped);
         }
-        let layer = builder.candy(candy, epoch, blueprint.supply, at, watch).await?;
+        let layer = builder.candy(candy, epoch, blueprint, at, watch).await?;
         builder.cache.put(&key, &layer);
         watch.candy(at, candies.len(), &candy.name, State::Built(layer.clone()));
         if layer.is_some() {
@@ -249,21 +269,23 @@ impl Builder<'_> {
         &mut self,
         candy: &CandyPlan,
         epoch: u64,
-        supply: &dyn Fn(&InstallPlan) -> Box<dyn Supply>,
+        blueprint: &Blueprint<'_>,
         at: usize,
         watch: &mut (dyn Watch + Send),
     ) -> Result<Option<Layer>, BuildError> {
         let InstallPlan { format, os, arch, candies } = self.plan;
-        let plan =
-            InstallPlan { format: *format, os: os.clone(), arch: arch.clone(), candies: vec![candy.clone()] };
-        let supply = supply(&plan);
+        let plan = InstallPlan { format: *format, os: os.clone(), arch: arch.clone(), candies: vec![candy.clone()] };
+        let supply = (blueprint.supply)(&plan);
         let accounts = self.root.accounts()?;
         if plain::is_plain(candy, &accounts) {
             watch.candy(at, candies.len(), &candy.name, State::Placing);
             return self.place(candy, &accounts, epoch, supply);
         }
         watch.candy(at, candies.len(), &candy.name, State::Running);
-        self.run(plan, epoch, supply, watch.observer()).await
+        let wanted = |(name, _): &(&String, &SecretValue)| candy.secrets.contains(*name);
+        let secrets = blueprint.secrets.iter().filter(wanted).map(|(name, value)| (name.clone(), value.clone()));
+        let recipe = OneCandy::new(plan, secrets.collect(), supply);
+        self.run(&candy.name, epoch, &recipe, watch.observer()).await
     }
 
     fn place(
@@ -304,17 +326,18 @@ impl Builder<'_> {
 
     async fn run(
         &mut self,
-        plan: InstallPlan,
+        candy: &str,
         epoch: u64,
-        supply: Box<dyn Supply>,
+        recipe: &OneCandy,
         observer: &mut dyn Observer,
     ) -> Result<Option<Layer>, BuildError> {
-        let candy = plan.candies[0].name.clone();
+        let candy = candy.to_owned();
         let failed = |source| BuildError::Run { candy: candy.clone(), source: Box::new(source) };
-        let lowers = self.root.layers.iter().map(|layer| Lower {
-            blob: self.store.blob_path(layer.digest),
-            tree: layer.diff_id.short(),
-        });
+        let lowers = self
+            .root
+            .layers
+            .iter()
+            .map(|layer| Lower { blob: self.store.blob_path(layer.digest), tree: layer.diff_id.short() });
         let sink = self.store.layer_sink()?;
         let wanted = WantedRun {
             lowers: lowers.collect(),
@@ -324,9 +347,8 @@ impl Builder<'_> {
             blob: sink.path().to_owned(),
         };
         let sandbox = Sandbox::new(&self.settings.sandbox, wanted).map_err(failed)?;
-        let recipe = OneCandy::new(plan, supply);
         let run = Run { observer, interrupts: self.settings.interrupts.clone() };
-        let answer = sandbox.add(&recipe, run).await.map_err(failed)?;
+        let answer = sandbox.add(recipe, run).await.map_err(failed)?;
         match answer.done.verdict {
             Verdict::Ok => {}
             Verdict::Cancelled => return Err(BuildError::Stopped),
@@ -346,7 +368,7 @@ impl Builder<'_> {
 struct OneCandy(std::sync::Mutex<Option<Compiled>>);
 
 impl OneCandy {
-    fn new(plan: InstallPlan, supply: Box<dyn Supply>) -> Self {
+    fn new(plan: InstallPlan, secrets: BTreeMap<String, SecretValue>, supply: Box<dyn Supply>) -> Self {
         let candy = &plan.candies[0].name;
         let layer = Asked { reference: candy.clone(), candy: candy.clone(), origin: Origin::ByHand };
         let apply = Apply {
@@ -359,7 +381,7 @@ impl OneCandy {
             undoable_only: false,
             skip_incompatible: false,
             reboot: RebootPolicy::Skip,
-            secrets: std::collections::BTreeMap::new(),
+            secrets,
             command_timeout_s: 3600,
             follows: Vec::new(),
             sudo_password: None,

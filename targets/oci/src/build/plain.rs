@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use charly_ir::message::{Manifest, Member, MemberKind, Problem};
-use charly_ir::plan::{Action, CandyPlan, Content, Download, Extract, Op, Placement, Repo, RepoKey, RepoSource, Scope, Step};
+use charly_ir::plan::{
+    Action, CandyPlan, Content, Download, Extract, Op, Placement, Repo, RepoKey, RepoSource, Scope, Step,
+};
 use charly_ir::{Digest, Text};
 use charly_target_core::Supply;
 
@@ -275,7 +277,9 @@ mod tests {
             mtime: 7,
             xattrs: BTreeMap::new(),
         };
-        for entry in [dir("home", 0o755, 0), dir("home/ann", 0o700, 1000), dir("usr", 0o755, 0), dir("usr/bin", 0o755, 0)] {
+        for entry in
+            [dir("home", 0o755, 0), dir("home/ann", 0o700, 1000), dir("usr", 0o755, 0), dir("usr/bin", 0o755, 0)]
+        {
             tree.apply(entry);
         }
         tree.apply(Entry { kind: Kind::Symlink { target: "usr/bin".into() }, ..dir("bin", 0o777, 0) });

@@ -106,7 +106,8 @@ fn lay_over(order: &Order) -> Result<PathBuf, InsideError> {
     // A runtime looks there for groups of processes, which it is told not to make; some refuse a mixture of the two kinds.
     let groups = Path::new("/sys/fs/cgroup");
     if groups.is_dir() {
-        mount("tmpfs", groups, "tmpfs", MountFlags::empty(), None).map_err(|error| io("mount", groups)(error.into()))?;
+        mount("tmpfs", groups, "tmpfs", MountFlags::empty(), None)
+            .map_err(|error| io("mount", groups)(error.into()))?;
     }
     // All that is said to the kernel must fit in a page: the layers are named from their folder.
     std::env::set_current_dir(&order.trees).map_err(io("enter", &order.trees))?;
@@ -157,7 +158,8 @@ fn pack(order: &Order, xattrs: OverlayXattrs) -> Result<Option<crate::layer::Lay
         return Ok(None);
     }
     let out = File::create(&order.blob).map_err(io("make", &order.blob))?;
-    let mut writer = LayerWriter::new(out, order.compression, NonZero::new(order.threads).unwrap_or(NonZero::<usize>::MIN));
+    let mut writer =
+        LayerWriter::new(out, order.compression, NonZero::new(order.threads).unwrap_or(NonZero::<usize>::MIN));
     for (mut entry, content) in kept {
         if entry.path == SHADOW && matches!(entry.kind, Kind::File { .. }) {
             let text = fs::read_to_string(&content).map_err(io("read", &content))?;
@@ -183,7 +185,11 @@ fn append(writer: &mut LayerWriter<File>, entry: &Entry, content: &Path) -> Resu
 
 /// Returns what the layers below have at a path.
 fn below(order: &Order, path: &str) -> Option<Below> {
-    let found = order.lowers.iter().rev().find_map(|lower| fs::symlink_metadata(order.trees.join(&lower.tree).join(path)).ok())?;
+    let found = order
+        .lowers
+        .iter()
+        .rev()
+        .find_map(|lower| fs::symlink_metadata(order.trees.join(&lower.tree).join(path)).ok())?;
     // What a layer says is gone.
     if found.file_type().is_char_device() && found.rdev() == 0 {
         return None;

@@ -64,11 +64,7 @@ pub(super) const SHADOW: &str = "etc/shadow";
 /// Keeps of what a run changed what is part of the image, and lets nothing be later than the epoch.
 ///
 /// `entries` is sorted by path, each folder before what lies in it, and so is what is returned.
-pub(super) fn tidy<T>(
-    entries: Vec<(Entry, T)>,
-    below: &dyn Fn(&str) -> Option<Below>,
-    epoch: u64,
-) -> Vec<(Entry, T)> {
+pub(super) fn tidy<T>(entries: Vec<(Entry, T)>, below: &dyn Fn(&str) -> Option<Below>, epoch: u64) -> Vec<(Entry, T)> {
     let mut kept = Vec::with_capacity(entries.len());
     // Folders that hold something of the image, and those that held something that is none.
     let (mut full, mut emptied) = (BTreeSet::new(), BTreeSet::new());
@@ -81,9 +77,8 @@ pub(super) fn tidy<T>(
             continue;
         }
         if is_dir && !full.contains(path) {
-            let unchanged = |below: Below| {
-                below.is_dir && (below.mode, below.uid, below.gid) == (entry.mode, entry.uid, entry.gid)
-            };
+            let unchanged =
+                |below: Below| below.is_dir && (below.mode, below.uid, below.gid) == (entry.mode, entry.uid, entry.gid);
             let nothing_new = match below(path) {
                 Some(below) => entry.kind == Kind::Dir && entry.xattrs.is_empty() && unchanged(below),
                 None => emptied.contains(path) || MOUNT_POINTS.contains(&path),
@@ -168,7 +163,8 @@ mod tests {
             entry("var/log/app", Kind::Dir),
             entry("var/log/dpkg.log", file()),
         ];
-        let kept: Vec<_> = tidy(entries, &below, 100).into_iter().map(|(entry, ())| (entry.path, entry.mtime)).collect();
+        let kept: Vec<_> =
+            tidy(entries, &below, 100).into_iter().map(|(entry, ())| (entry.path, entry.mtime)).collect();
         let want = ["", "srv", "usr", "usr/new", "var", "var/log", "var/log/app"].map(|path| (path.to_owned(), 100));
         assert_eq!(kept, want);
     }

@@ -1,0 +1,288 @@
+//! From a box's declaration to its image.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+
+use charly_ir::Digest;
+use charly_ir::facts::User;
+use charly_ir::message::SecretValue;
+use charly_ir::plan::InstallPlan;
+use charly_plans::compile::{Compiled, Options, Supervisor, compile};
+use charly_plans::diagnostic::Diagnostic;
+use charly_plans::image::{Base, BoxLayer, ImagePlan, SUPERVISORD, for_image, labels};
+use charly_plans::load::{Blob, Workspace};
+use charly_target_core::fetch::{Content, PlanSupply};
+use charly_target_core::Supply;
+use charly_target_oci::build::{self, Blueprint, Built, Settings, Wanted, Wish};
+use charly_target_oci::layer::Compression;
+use charly_target_oci::store::{Image, Store};
+
+use super::{base, store};
+use super::progress::Watcher;
+use crate::context::Context;
+use crate::deploy::Downloads;
+use crate::exit::Failure;
+use crate::verb::bundle::Compile;
+
+/// How boxes are made.
+#[derive(Debug, clap::Args)]
+pub(super) struct How {
+    #[command(flatten)]
+    compile: Compile,
+    /// How layers are compressed
+    #[arg(long, value_enum, default_value_t)]
+    compression: Pack,
+    /// Build every layer anew
+    #[arg(long)]
+    no_cache: bool,
+    /// Build the machine's own way: by so many threads; as many as there are processors where nothing is said
+    #[arg(long, value_name = "NUMBER")]
+    threads: Option<NonZero<usize>>,
+}
+
+/// How layers are compressed.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub(super) enum Pack {
+    /// As every program that takes images can read.
+    #[default]
+    Gzip,
+    /// Smaller, and several times as fast.
+    Zstd,
+    /// Not at all.
+    None,
+}
+
+/// A box, compiled for its base.
+pub(super) struct Ready {
+    /// What it is called.
+    pub(super) name: String,
+    /// What it starts from.
+    pub(super) base: Option<Image>,
+    /// What is to be in it.
+    pub(super) plan: InstallPlan,
+    /// What it says about how it is run.
+    pub(super) wanted: Wanted,
+    secrets: BTreeMap<String, SecretValue>,
+    blobs: BTreeMap<Digest, Content>,
+}
+
+/// Builds a box, and before it those it starts from.
+pub(super) fn build(cx: &Context, name: &str, how: &How) -> Result<Built, Failure> {
+    let store = store(cx)?;
+    let mut workspace = cx.workspace()?;
+    let chain = workspace.chain(name)?;
+    let settings = how.settings(cx);
+    let mut last = None;
+    for layer in &chain.boxes {
+        let ready = ready(cx, &store, &mut workspace, layer, how, &settings)?;
+        let built = one(cx, &store, &ready, &settings)?;
+        last = Some(built);
+    }
+    last.ok_or_else(|| Failure::invalid(format!("`{name}` is made of nothing")))
+}
+
+/// Compiles a box for its base, which is there.
+pub(super) fn ready(
+    cx: &Context,
+    store: &Store,
+    workspace: &mut Workspace,
+    layer: &BoxLayer,
+    how: &How,
+    settings: &Settings,
+) -> Result<Ready, Failure> {
+    let base = base::image(cx, store, workspace, &layer.base)?;
+    let resolved = workspace.box_candies(layer)?;
+    let traits = build::traits(store, base.as_ref(), settings)?;
+    let config = base.as_ref().and_then(|base| base.config.config().clone());
+    let base_user = config.as_ref().and_then(|config| config.user().clone()).filter(|user| !user.is_empty());
+    let (user, made) = traits.accounts.meet(&wish(layer), base_user.as_deref()).map_err(|error| {
+        Diagnostic::error(error.to_string()).at(layer.place.clone()).hint("name another user, or say nothing of it")
+    })?;
+    let known: BTreeMap<String, String> =
+        config.as_ref().and_then(|config| config.labels().clone()).unwrap_or_default().into_iter().collect();
+    let init = layer.spec.init.clone().or_else(|| known.get(&labels::name("init")).cloned());
+    let supervisor = supervisor(layer, init.as_deref())?;
+    let wishes = how.compile.wishes()?;
+    let options = Options {
+        skip_incompatible: wishes.skip_incompatible,
+        env: wishes.env,
+        secrets: wishes.secrets.keys().cloned().collect(),
+        supervisor,
+    };
+    let arch = match &base {
+        Some(base) => architecture(&base.config.architecture().to_string()),
+        None => std::env::consts::ARCH.to_owned(),
+    };
+    let Compiled { plan, blobs, warnings } = compile(&resolved, &traits.facts(&arch, user.clone()), &options)?;
+    cx.printer.findings(warnings.iter())?;
+    let ImagePlan { mut plan, env, path, notes } = for_image(plan, &user, supervisor)?;
+    for note in notes {
+        cx.printer.say(format_args!("note: {}", crate::output::clean(&note)));
+    }
+    plan.candies.splice(0..0, made);
+    let mut variables: BTreeMap<String, String> =
+        layer.spec.env.iter().map(|(name, value)| (name.to_string(), value.value.clone())).collect();
+    variables.extend(env);
+    let added: Vec<_> = plan.candies.iter().map(|candy| (candy, candy.digest())).collect();
+    let labels = labels::of_box(&known, layer, &added, &user, &variables);
+    let wanted = wanted(layer, &user, base_user.as_deref(), supervisor, variables, path, labels);
+    let blobs = blobs.into_iter().map(|(digest, blob)| match blob {
+        Blob::Bytes(bytes) => (digest, Content::Memory(bytes.into())),
+        Blob::File(path) => (digest, Content::File(path)),
+    });
+    Ok(Ready { name: reference(layer), base, plan, wanted, secrets: wishes.secrets, blobs: blobs.collect() })
+}
+
+/// Builds one box whose base is there.
+fn one(cx: &Context, store: &Store, ready: &Ready, settings: &Settings) -> Result<Built, Failure> {
+    let downloads = Downloads::new(cx);
+    let supply = |plan: &InstallPlan| -> Box<dyn Supply> {
+        Box::new(PlanSupply::new(plan, ready.blobs.clone(), downloads.fetcher()))
+    };
+    let blueprint = Blueprint {
+        name: &ready.name,
+        base: ready.base.as_ref(),
+        plan: &ready.plan,
+        wanted: ready.wanted.clone(),
+        secrets: &ready.secrets,
+        supply: &supply,
+    };
+    let mut watcher = Watcher::new(cx.printer, cx.interrupts.clone());
+    let built = cx.block_on(build::build(store, &blueprint, settings, &mut watcher));
+    watcher.finish()?;
+    Ok(built?)
+}
+
+impl How {
+    pub(super) fn settings(&self, cx: &Context) -> Settings {
+        let threads = self.threads.or_else(|| std::thread::available_parallelism().ok());
+        Settings {
+            sandbox: cx.sandbox(),
+            compression: match self.compression {
+                Pack::Gzip => Compression::Gzip,
+                Pack::Zstd => Compression::Zstd,
+                Pack::None => Compression::None,
+            },
+            threads: threads.unwrap_or(NonZero::<usize>::MIN),
+            epoch: cx.source_date_epoch,
+            use_cache: !self.no_cache,
+            folder: cx.data.join("build"),
+            interrupts: cx.interrupts.clone(),
+        }
+    }
+}
+
+/// Returns what a box's image is called.
+pub(super) fn reference(layer: &BoxLayer) -> String {
+    let image = layer.spec.image.clone().unwrap_or_else(|| format!("localhost/{}", layer.name));
+    format!("{image}:{}", layer.spec.tag.as_deref().unwrap_or("latest"))
+}
+
+fn wish(layer: &BoxLayer) -> Wish {
+    let text = |field: &Option<charly_plans::schema::Spanned<String>>| field.as_ref().map(|field| field.value.clone());
+    let spec = &layer.spec;
+    Wish { name: text(&spec.user), uid: spec.uid, gid: spec.gid, home: text(&spec.home) }
+}
+
+fn supervisor(layer: &BoxLayer, init: Option<&str>) -> Result<Supervisor, Failure> {
+    match init {
+        None => Ok(Supervisor::Nobody),
+        Some("systemd") => Ok(Supervisor::Systemd),
+        Some("supervisord") => Ok(Supervisor::Supervisord),
+        Some(other) => {
+            let finding = Diagnostic::error(format!("`{other}` is no init that charly knows"));
+            Err(finding.at(layer.place.clone()).hint("write `init: systemd` or `init: supervisord`").into())
+        }
+    }
+}
+
+/// Returns an architecture as `uname -m` writes it.
+fn architecture(oci: &str) -> String {
+    match oci {
+        "amd64" => "x86_64".to_owned(),
+        "arm64" => "aarch64".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn wanted(
+    layer: &BoxLayer,
+    user: &User,
+    base_user: Option<&str>,
+    supervisor: Supervisor,
+    env: BTreeMap<String, String>,
+    path: Vec<String>,
+    labels: BTreeMap<String, String>,
+) -> Wanted {
+    let spec = &layer.spec;
+    let is_said = spec.user.is_some() || spec.uid.is_some();
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let (entrypoint, stop_signal) = match supervisor {
+        _ if !spec.entrypoint.is_empty() => (spec.entrypoint.clone(), None),
+        // What systemd ends all for, and itself last.
+        Supervisor::Systemd => (words(&["/sbin/init"]), Some("SIGRTMIN+3".to_owned())),
+        Supervisor::Supervisord => (words(&["supervisord", "-n", "-c", SUPERVISORD]), None),
+        Supervisor::Nobody => (Vec::new(), None),
+    };
+    // systemd gives up its rights itself, where it should.
+    let is_root = user.uid == 0 || supervisor == Supervisor::Systemd;
+    let list = |key: &str| -> Vec<serde_json::Value> {
+        labels.get(&labels::name(key)).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    };
+    let ports = list("port").iter().filter_map(exposed).collect();
+    let home = user.home.trim_end_matches('/');
+    let volumes = list("volume")
+        .iter()
+        .filter_map(|volume| volume["path"].as_str())
+        .map(|path| path.strip_prefix('~').map_or_else(|| path.to_owned(), |rest| format!("{home}{rest}")))
+        .collect();
+    Wanted {
+        env,
+        path,
+        user: match (is_said, is_root) {
+            (_, true) => base_user.map(|_| "0:0".to_owned()),
+            (true, false) => Some(format!("{}:{}", user.uid, user.gid)),
+            (false, false) => None,
+        },
+        folder: (is_said && !is_root).then(|| user.home.clone()),
+        entrypoint,
+        command: spec.command.clone(),
+        ports,
+        volumes,
+        stop_signal,
+        labels,
+    }
+}
+
+/// Reads a port of a candy (`80`, `udp:53`) or of a box (`8080:80`, `53/udp`) as images write them.
+fn exposed(port: &serde_json::Value) -> Option<String> {
+    let text = port.as_str().map_or_else(|| port.to_string(), str::to_owned);
+    let (text, protocol) = match text.split_once('/') {
+        Some((port, protocol)) => (port.to_owned(), Some(protocol.to_owned())),
+        None => (text, None),
+    };
+    let mut parts: Vec<_> = text.split(':').collect();
+    let number: u16 = parts.pop()?.parse().ok()?;
+    let named = parts.into_iter().find(|part| matches!(*part, "tcp" | "udp" | "sctp")).map(str::to_owned);
+    Some(format!("{number}/{}", protocol.or(named).unwrap_or_else(|| "tcp".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ports_are_those_of_the_container() {
+        for (port, want) in [
+            (json!(80), Some("80/tcp")),
+            (json!("udp:53"), Some("53/udp")),
+            (json!("8080:80"), Some("80/tcp")),
+            (json!("127.0.0.1:53:53/udp"), Some("53/udp")),
+            (json!("x"), None),
+        ] {
+            assert_eq!(exposed(&port).as_deref(), want, "{port}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Container images.
+
+mod base;
+mod build;
+mod diff;
+mod generate;
+mod hand_on;
+mod inspect;
+mod labels;
+mod list;
+mod make;
+mod merge;
+mod new;
+mod progress;
+mod validate;
+
+use charly_ir::message::Problem;
+use charly_target_oci::build::BuildError;
+use charly_target_oci::sandbox::inside;
+use charly_target_oci::store::{Image, Store, StoreError};
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure, Outcome, of_verdict};
+use crate::output::Line;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Build(build::Args),
+    Generate(generate::Args),
+    Validate(validate::Args),
+    Inspect(inspect::Args),
+    List(list::Args),
+    Labels(labels::Args),
+    New(new::Args),
+    Push(hand_on::PushArgs),
+    Load(hand_on::LoadArgs),
+    Merge(merge::Args),
+    Diff(diff::Args),
+}
+
+/// Carry out the steps of one layer; charly calls this itself, in namespaces of their own
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inside {
+    /// What is to be done
+    order: std::path::PathBuf,
+}
+
+impl Verb {
+    pub(crate) fn run(self, cx: &Context) -> Outcome {
+        match self {
+            Self::Build(args) => build::run(cx, &args),
+            Self::Generate(args) => generate::run(cx, &args),
+            Self::Validate(args) => validate::run(cx, &args),
+            Self::Inspect(args) => inspect::run(cx, &args),
+            Self::List(args) => list::run(cx, &args),
+            Self::Labels(args) => labels::run(cx, &args),
+            Self::New(args) => new::run(cx, &args),
+            Self::Push(args) => hand_on::push(cx, &args),
+            Self::Load(args) => hand_on::load(cx, &args),
+            Self::Merge(args) => merge::run(cx, &args),
+            Self::Diff(args) => diff::run(cx, &args),
+        }
+    }
+}
+
+/// Carries out the steps of one layer.
+pub(crate) fn inside(args: &Inside) -> Outcome {
+    match inside::run(&args.order) {
+        Ok(()) => Ok(Exit::Done),
+        Err(error) => {
+            let problem = Problem::from_error(&error);
+            Err(Failure::new(Exit::Failed, match error.hint() {
+                Some(hint) => problem.hint(hint),
+                None => problem,
+            }))
+        }
+    }
+}
+
+/// Returns the images of the user.
+fn store(cx: &Context) -> Result<Store, Failure> {
+    Ok(Store::open(&cx.data.join("images"))?)
+}
+
+/// Finds the image of a box, or one by its own name.
+fn image(cx: &Context, store: &Store, name: &str) -> Result<(String, Image), Failure> {
+    let workspace = cx.workspace_with_mistakes();
+    let declared = workspace.chain(name).ok().and_then(|chain| chain.boxes.last().map(make::reference));
+    for known in declared.iter().map(String::as_str).chain([name]) {
+        if let Some(image) = store.image(known)? {
+            return Ok((known.to_owned(), image));
+        }
+    }
+    Err(match declared {
+        Some(_) => Failure::invalid(format!("the box `{name}` was never built"))
+            .hint(format!("build it with `charly box build {name}`")),
+        None => Failure::invalid(format!("no box and no image is named `{name}`"))
+            .hint("`charly box list` shows those there are"),
+    })
+}
+
+fn done(cx: &Context) -> Outcome {
+    if cx.printer.is_json() {
+        cx.printer.line(&Line::result(Exit::Done, None))?;
+    }
+    Ok(Exit::Done)
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let problem = Problem::from_error(&error);
+        Self::new(
+            Exit::Failed,
+            match error.hint() {
+                Some(hint) => problem.hint(hint),
+                None => problem,
+            },
+        )
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        let problem = Problem::from_error(&error);
+        match error {
+            BuildError::Store(error) => error.into(),
+            BuildError::Stopped => {
+                Self::new(Exit::Interrupted, problem.hint("the same command goes on after the layers that were built"))
+            }
+            BuildError::Run { source, .. } => {
+                // The target's own words say more than that it did not work.
+                let Self { exit, cause } = Self::from(*source);
+                match cause {
+                    crate::exit::Cause::Problem(why) => {
+                        let because = std::iter::once(why.what).chain(why.because).collect();
+                        Self::new(exit, Problem { what: problem.what, because, hint: why.hint })
+                    }
+                    cause => Self { exit, cause },
+                }
+            }
+            BuildError::Step { candy, verdict } => match of_verdict(&verdict) {
+                Err(failure) => failure,
+                Ok(exit) => Self::new(exit, Problem::new(format!("the candy `{candy}` was not built"))),
+            },
+            BuildError::Missing { program } => {
+                Self::new(Exit::Failed, problem.hint(format!("install it: `sudo apt-get install {program}`")))
+            }
+            BuildError::User(_) => Self::new(Exit::Invalid, problem),
+            BuildError::Place { .. } | BuildError::Layer(_) | BuildError::Bootstrap { .. } | BuildError::Configuration(_) => {
+                Self::new(Exit::Failed, problem)
+            }
+        }
+    }
+}
