@@ -3,5 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`layer`] | what a layer says, entry by entry; how it is written and read |
+//! | [`store`] | the images of this machine, in a folder that other tools can read |
 
 pub mod layer;
+pub mod store;
