@@ -34,7 +34,7 @@ impl Action {
                 Op::Download(mut download) => {
                     download.to = text(download.to);
                     download.env = values(download.env, tokens);
-                    download.uninstall = texts(download.uninstall, tokens);
+                    download.uninstall = texts(&download.uninstall, tokens);
                     Op::Download(download)
                 }
                 Op::Setcap { path, caps } => Op::Setcap { path: text(path), caps },
@@ -50,7 +50,7 @@ impl Action {
             }
             Self::ShellHook(mut hook) => {
                 hook.env = values(hook.env, tokens);
-                hook.path_append = texts(hook.path_append, tokens);
+                hook.path_append = texts(&hook.path_append, tokens);
                 Self::ShellHook(hook)
             }
             Self::ShellSnippet(mut snippet) => {
@@ -74,8 +74,8 @@ fn placement(file: Placement, tokens: &Tokens) -> Placement {
 fn command(body: Command, tokens: &Tokens) -> Command {
     Command {
         env: values(body.env, tokens),
-        uninstall: texts(body.uninstall, tokens),
-        creates: texts(body.creates, tokens),
+        uninstall: texts(&body.uninstall, tokens),
+        creates: texts(&body.creates, tokens),
         ..body
     }
 }
@@ -84,7 +84,7 @@ fn values(values: BTreeMap<String, Text>, tokens: &Tokens) -> BTreeMap<String, T
     values.into_iter().map(|(name, value)| (name, Text::new(value.resolve(tokens)))).collect()
 }
 
-fn texts(texts: Vec<Text>, tokens: &Tokens) -> Vec<Text> {
+fn texts(texts: &[Text], tokens: &Tokens) -> Vec<Text> {
     texts.iter().map(|text| Text::new(text.resolve(tokens))).collect()
 }
 

@@ -95,17 +95,17 @@ impl Context<'_> {
             Action::ShellSnippet(snippet) => self.shell_snippet(&step, &snippet),
             Action::ServiceCustom(service) => self.custom_service(&step, service),
             Action::ServicePackaged(service) if self.supervisor != Supervisor::Systemd => {
-                self.note(format!("no systemd runs in the image: `{}` is not enabled", service.unit));
+                self.note(&format!("no systemd runs in the image: `{}` is not enabled", service.unit));
             }
             Action::RemovalHook(body) => self.hook("pre_remove", &body),
             Action::Op(Op::Command(body)) if step.phase == Phase::Finish => self.hook("post_enable", &body),
-            Action::Unsupported { what, reason } => self.note(format!("{what}: {reason}")),
+            Action::Unsupported { what, reason } => self.note(&format!("{what}: {reason}")),
             Action::Reboot => {}
             _ => self.candy.steps.push(step),
         }
     }
 
-    fn note(&mut self, text: String) {
+    fn note(&mut self, text: &str) {
         let candy = &self.candy.name;
         self.image.notes.push(format!("{candy}: {text}"));
     }

@@ -3,9 +3,8 @@
 use charly_target_oci::build::Built;
 use serde_json::json;
 
-use super::hand_on::{self, Form};
 use super::make::{self, How};
-use super::store;
+use super::size;
 use crate::context::Context;
 use crate::exit::{Exit, Outcome};
 use crate::output::{Line, bytes, counted};
@@ -20,35 +19,22 @@ pub(crate) struct Args {
     name: String,
     #[command(flatten)]
     how: How,
-    /// Write the image, too: `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE`
-    #[arg(short, long, value_name = "FORM:PATH")]
-    output: Vec<Form>,
-    /// Give the image to podman, too
-    #[arg(long)]
-    load: bool,
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let Built { image, name, is_new } = make::build(cx, &args.name, &args.how)?;
-    let store = store(cx)?;
-    for form in &args.output {
-        hand_on::write(cx, &store, &image, &name, form)?;
-    }
-    if args.load {
-        hand_on::to_podman(cx, &store, &image, &name)?;
-    }
-    let size: u64 = image.layers().iter().map(|layer| layer.size).sum();
+    let size = size(&image);
     if cx.printer.is_json() {
         let item = json!({
             "box": args.name, "image": name, "id": format!("sha256:{}", image.id),
-            "manifest": format!("sha256:{}", image.manifest_digest), "layers": image.layers().len(), "size": size,
+            "manifest": format!("sha256:{}", image.manifest_digest), "layers": image.manifest.layers().len(), "size": size,
             "changed": is_new,
         });
         cx.printer.line(&Line::Item(item))?;
         cx.printer.line(&Line::result(Exit::Done, None))?;
     } else {
         let how = if is_new { "built" } else { "nothing changed in" };
-        let layers = counted(image.layers().len(), "layer");
+        let layers = counted(image.manifest.layers().len(), "layer");
         cx.printer.say(format_args!("{how} {name}: {layers}, {}", bytes(size)));
         cx.printer.data(format_args!("sha256:{}\n", image.id))?;
     }

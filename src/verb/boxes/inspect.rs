@@ -17,8 +17,8 @@ pub(crate) struct Args {
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let store = store(cx)?;
     let (name, image) = image(cx, &store, &args.name)?;
-    let layers: Vec<_> = image
-        .layers()
+    let layers: Vec<_> = store
+        .layers(&image)?
         .iter()
         .map(|layer| {
             json!({

@@ -9,16 +9,16 @@ use charly_ir::message::SecretValue;
 use charly_ir::plan::InstallPlan;
 use charly_plans::compile::{Compiled, Options, Supervisor, compile};
 use charly_plans::diagnostic::Diagnostic;
-use charly_plans::image::{Base, BoxLayer, ImagePlan, SUPERVISORD, for_image, labels};
+use charly_plans::image::{BoxLayer, ImagePlan, SUPERVISORD, for_image, labels};
 use charly_plans::load::{Blob, Workspace};
-use charly_target_core::fetch::{Content, PlanSupply};
 use charly_target_core::Supply;
+use charly_target_core::fetch::{Content, PlanSupply};
 use charly_target_oci::build::{self, Blueprint, Built, Settings, Wanted, Wish};
 use charly_target_oci::layer::Compression;
 use charly_target_oci::store::{Image, Store};
 
-use super::{base, store};
 use super::progress::Watcher;
+use super::{base, store};
 use crate::context::Context;
 use crate::deploy::Downloads;
 use crate::exit::Failure;
@@ -90,7 +90,7 @@ pub(super) fn ready(
     how: &How,
     settings: &Settings,
 ) -> Result<Ready, Failure> {
-    let base = base::image(cx, store, workspace, &layer.base)?;
+    let base = base::image(cx, store, workspace, &layer.base, settings)?;
     let resolved = workspace.box_candies(layer)?;
     let traits = build::traits(store, base.as_ref(), settings)?;
     let config = base.as_ref().and_then(|base| base.config.config().clone());
@@ -193,6 +193,15 @@ fn supervisor(layer: &BoxLayer, init: Option<&str>) -> Result<Supervisor, Failur
             let finding = Diagnostic::error(format!("`{other}` is no init that charly knows"));
             Err(finding.at(layer.place.clone()).hint("write `init: systemd` or `init: supervisord`").into())
         }
+    }
+}
+
+/// Returns an architecture as images write it.
+pub(super) fn to_oci(uname: &str) -> &str {
+    match uname {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `box validate`
 
-use charly_plans::diagnostic::Diagnostics;
+use charly_plans::diagnostic::Diagnostic;
 
 use super::done;
 use crate::context::Context;
@@ -18,7 +18,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let mut workspace = cx.workspace()?;
     let names: Vec<String> =
         if args.names.is_empty() { workspace.boxes().keys().cloned().collect() } else { args.names.clone() };
-    let mut found = Diagnostics::default();
+    let mut found: Vec<Diagnostic> = Vec::new();
     for name in &names {
         match workspace.chain(name) {
             Ok(chain) => {
@@ -31,11 +31,9 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
             Err(findings) => found.extend(findings),
         }
     }
-    found.dedup();
-    if found.has_errors() {
+    if !found.is_empty() {
         return Err(found.into());
     }
-    cx.printer.findings(found.iter())?;
-    cx.printer.say(format_args!("{}, no mistakes", counted(names.len(), "box").replace("boxs", "boxes")));
+    cx.printer.say(format_args!("{} without a mistake", counted(names.len(), "declaration")));
     done(cx)
 }

@@ -3,7 +3,13 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`layer`] | what a layer says, entry by entry; how it is written and read |
+//! | [`store`] | the images of this machine, in a folder that other tools can read |
+//! | [`build`] | how an image comes of a plan, one layer a candy |
+//! | [`sandbox`] | where the steps run that must run |
 
 pub mod build;
 pub mod layer;
 pub mod sandbox;
+pub mod store;
+
+pub use oci_spec::image::Descriptor;

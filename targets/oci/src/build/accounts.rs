@@ -3,9 +3,10 @@
 use charly_ir::Text;
 use charly_ir::facts::User;
 use charly_ir::plan::{Action, CandyPlan, Content, Op, Phase, Placement, Scope, Step, Venue};
+use serde::{Deserialize, Serialize};
 
 /// The texts of an image's account files; empty where it has none.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Accounts {
     /// `/etc/passwd`
     pub passwd: String,

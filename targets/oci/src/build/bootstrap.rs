@@ -48,7 +48,8 @@ pub fn bootstrap(
     }
     let layer = result?;
     let made = [Made { by: format!("packages of {}", release.suite), at: epoch }];
-    let config = config::configuration(None, architecture, &Wanted::default(), &[layer.clone()], &made, epoch)?;
+    let config =
+        config::configuration(None, architecture, &Wanted::default(), std::slice::from_ref(&layer), &made, epoch)?;
     Ok(store.tag(name, &config, &[layer])?)
 }
 
@@ -68,7 +69,7 @@ fn take(store: &Store, child: &mut Child, settings: &Settings) -> Result<Layer, 
     }
     reader.finish()?;
     let (sink, layer) = writer.finish()?;
-    store.keep(sink, &layer)?;
+    sink.keep(&layer)?;
     Ok(layer)
 }
 

@@ -37,7 +37,7 @@ use oci_spec::image::ImageConfiguration;
 use crate::layer::{Compression, Entry, Layer, LayerError, LayerWriter};
 use crate::sandbox::venue::Wanted as WantedRun;
 use crate::sandbox::{self, Lower, Sandbox};
-use crate::store::{Image, Store, StoreError};
+use crate::store::{self, Contents, Image, Store, StoreError};
 
 pub use accounts::{Accounts, AnotherUser, Wish};
 pub use bootstrap::bootstrap;
@@ -70,6 +70,7 @@ pub struct Settings {
 }
 
 /// What an image is built from.
+#[expect(missing_debug_implementations, reason = "it gives what is not known before it is asked")]
 pub struct Blueprint<'a> {
     /// What the image is called in the store.
     pub name: &'a str,
@@ -114,6 +115,8 @@ pub enum State {
 pub struct Built {
     /// The image.
     pub image: Image,
+    /// What it is called.
+    pub name: String,
     /// Whether it is another than the one of its name before.
     pub is_new: bool,
 }
@@ -178,7 +181,7 @@ pub enum BuildError {
 
 /// Returns what compiling for an image depends on.
 pub fn traits(store: &Store, base: Option<&Image>, settings: &Settings) -> Result<Traits, BuildError> {
-    let layers = base.map(Image::layers).unwrap_or_default();
+    let layers = base.map(|base| store.layers(base)).transpose()?.unwrap_or_default();
     let cache = Cache::new(&settings.folder);
     let key = Key::of_traits(&layers);
     if let Some(known) = cache.get(&key) {
@@ -201,7 +204,7 @@ pub async fn build(
         store,
         settings,
         plan: blueprint.plan,
-        root: Root::new(store, base.map(Image::layers).unwrap_or_default()),
+        root: Root::new(store, base.map(|base| store.layers(base)).transpose()?.unwrap_or_default()),
         cache: Cache::new(&settings.folder),
     };
     let in_base = base.map(|base| candies_of(&base.config)).unwrap_or_default();
@@ -223,7 +226,7 @@ pub async fn build(
         }
         let key = Key::of_layer(&builder.root.layers, digest, settings.compression, epoch);
         let known: Option<Option<Layer>> = if settings.use_cache { builder.cache.get(&key) } else { None };
-        let known = known.filter(|layer| layer.as_ref().is_none_or(|layer| store.has(layer.digest, layer.size)));
+        let known = known.filter(|layer| layer.as_ref().is_none_or(|layer| store.has(&layer.digest, layer.size)));
         if let Some(layer) = known {
             say(State::Cached(layer.clone()));
             if let Some(layer) = layer {
@@ -252,7 +255,7 @@ pub async fn build(
     let before = store.image(blueprint.name)?.map(|image| image.manifest_digest);
     let image = store.tag(blueprint.name, &config, layers)?;
     let is_new = before != Some(image.manifest_digest);
-    Ok(Built { image, is_new })
+    Ok(Built { image, name: blueprint.name.to_owned(), is_new })
 }
 
 struct Builder<'a> {
@@ -317,11 +320,27 @@ impl Builder<'_> {
             }
         }
         let (sink, layer) = writer.finish()?;
-        self.store.keep(sink, &layer)?;
-        let entries: Vec<Entry> = entries.into_iter().map(|(entry, _)| entry).collect();
-        self.store.keep_index(&layer, &entries)?;
+        sink.keep(&layer)?;
+        self.remember(&layer, entries)?;
         self.root.push(layer.clone(), Some(tree))?;
         Ok(Some(layer))
+    }
+
+    /// Remembers what is in a layer that was written from its entries, so that nobody need read it for that.
+    fn remember(&self, layer: &Layer, entries: Vec<(Entry, Source)>) -> Result<(), BuildError> {
+        let is_kept = |path: &str| store::SMALL.contains(&path);
+        // The few files whose contents are kept are read back from the layer.
+        if entries.iter().any(|(entry, _)| is_kept(&entry.path)) {
+            return Ok(());
+        }
+        let contents = Contents {
+            entries: entries.into_iter().map(|(entry, _)| entry).collect(),
+            small: BTreeMap::new(),
+            diff_id: layer.diff_id,
+            uncompressed: layer.uncompressed,
+            compression: layer.compression,
+        };
+        Ok(self.store.remember(&layer.digest, &contents)?)
     }
 
     async fn run(
@@ -356,7 +375,7 @@ impl Builder<'_> {
         }
         let layer = sandbox.layer().map_err(failed)?;
         if let Some(layer) = &layer {
-            self.store.keep(sink, layer)?;
+            sink.keep(layer)?;
             self.root.push(layer.clone(), None)?;
         }
         Ok(layer)

@@ -41,7 +41,7 @@ impl<'a> Root<'a> {
         self.tree = match (placed, self.tree.take()) {
             (Some(tree), _) => Some(tree),
             (None, Some(mut tree)) => {
-                apply(&mut tree, self.store.index_of(&layer)?);
+                apply(&mut tree, self.store.index_of(&layer.digest)?);
                 Some(tree)
             }
             (None, None) => None,
@@ -61,7 +61,7 @@ impl<'a> Root<'a> {
         if self.tree.is_none() {
             let mut tree = Tree::default();
             for layer in &self.layers {
-                apply(&mut tree, self.store.index_of(layer)?);
+                apply(&mut tree, self.store.index_of(&layer.digest)?);
             }
             self.tree = Some(tree);
         }
@@ -91,7 +91,7 @@ impl<'a> Root<'a> {
             return Ok(String::new());
         }
         for layer in self.layers.iter().rev() {
-            if let Some(bytes) = self.store.small(layer, &real)? {
+            if let Some(bytes) = self.store.small(&layer.digest, &real)? {
                 return Ok(String::from_utf8_lossy(&bytes).into_owned());
             }
         }

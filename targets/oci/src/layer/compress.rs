@@ -3,6 +3,7 @@
 //! The stream is cut in pieces of [`CHUNK`] bytes, and each becomes a gzip member or a zstd frame of its own. Both formats are
 //! defined for sequences of those, and every reader of layers reads them.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::num::NonZero;
@@ -25,7 +26,8 @@ const GZIP_LEVEL: u32 = 6;
 const ZSTD_LEVEL: i32 = 3;
 
 /// How a layer's archive is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Compression {
     /// Not at all.
     None,

@@ -9,6 +9,7 @@ use std::num::NonZero;
 
 use charly_ir::Digest;
 use oci_spec::image::MediaType;
+use serde::{Deserialize, Serialize};
 use tar::{EntryType, Header};
 
 use super::compress::{Compression, Packer};
@@ -24,7 +25,7 @@ pub(super) const XATTR: &str = "SCHILY.xattr.";
 const BLOCK: usize = 512;
 
 /// A layer that was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// The digest of the blob.
     pub digest: Digest,

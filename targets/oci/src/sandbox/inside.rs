@@ -14,7 +14,7 @@ use super::tidy::{self, Below, SHADOW, tidy};
 use super::{Lower, Order, Outcome};
 use crate::layer::unpack::{OverlayXattrs, unpack};
 use crate::layer::upper;
-use crate::layer::{Entry, Kind, LayerError, LayerWriter};
+use crate::layer::{Entry, Kind, LayerError, LayerReader, LayerWriter, Limits};
 
 /// Why a run in an image cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,22 @@ pub enum InsideError {
         /// Why.
         source: LayerError,
     },
+}
+
+impl InsideError {
+    /// Returns what the user can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Runtime { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("install an OCI runtime: `sudo apt-get install crun`")
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("user namespaces may be forbidden on this machine; run it as root, or allow them")
+            }
+            Self::Layer { source, .. } => source.hint(),
+            Self::Runtime { .. } | Self::Io { .. } => None,
+        }
+    }
 }
 
 /// Does what an order says. It returns once the runtime has ended and the layer is written.
@@ -85,7 +101,9 @@ fn unpacked(order: &Order, lower: &Lower, xattrs: OverlayXattrs) -> Result<(), I
     let half = order.work.join(format!("unpacking-{}", lower.tree));
     fs::create_dir_all(&half).map_err(io("make", &half))?;
     let blob = File::open(&lower.blob).map_err(io("read", &lower.blob))?;
-    unpack(blob, &half, xattrs).map_err(|source| InsideError::Layer { what: "unpacked", source })?;
+    let layer = |source| InsideError::Layer { what: "unpacked", source };
+    let mut reader = LayerReader::new(blob, &lower.tree, Limits::default()).map_err(layer)?;
+    unpack(&mut reader, &half, xattrs).map_err(layer)?;
     match fs::rename(&half, &tree) {
         Ok(()) => Ok(()),
         // Another run was faster, and its tree is the same.

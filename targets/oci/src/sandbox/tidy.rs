@@ -18,7 +18,7 @@ pub(super) struct Below {
     pub(super) gid: u32,
 }
 
-/// Folders in which nothing of a run is kept; the folders themselves are.
+/// Folders in which nothing of a run is kept; they themselves are.
 const EMPTIED: &[&str] = &[
     "run",
     "tmp",
@@ -28,9 +28,11 @@ const EMPTIED: &[&str] = &[
     "var/cache/ldconfig",
     "var/cache/pacman/pkg",
     "var/lib/apt/lists",
-    "var/log",
     "var/tmp",
 ];
+
+/// The folder whose files are no part of an image, though what logs into it needs its folders.
+const LOGS: &str = "var/log";
 
 /// Folders that are no part of an image at all: the engine's own ledgers, which speak of a machine.
 const LEDGERS: &[&str] = &["root/.config/opencharly", "var/lib/opencharly"];
@@ -48,6 +50,7 @@ const DROPPED: &[&str] = &[
     "var/cache/debconf/config.dat-old",
     "var/cache/debconf/passwords.dat",
     "var/cache/debconf/templates.dat-old",
+    "var/cache/debconf/tmp.ci",
     "var/lib/dbus/machine-id",
     "var/lib/dpkg/diversions-old",
     "var/lib/dpkg/lock",
@@ -71,6 +74,10 @@ pub(super) fn tidy<T>(entries: Vec<(Entry, T)>, below: &dyn Fn(&str) -> Option<B
     // From the last to the first, so that a folder is judged once it is known what is left in it.
     for (mut entry, content) in entries.into_iter().rev() {
         let path = entry.path.as_str();
+        // A folder that is new hides nothing.
+        if entry.kind == Kind::OpaqueDir && below(path).is_none() {
+            entry.kind = Kind::Dir;
+        }
         let is_dir = matches!(entry.kind, Kind::Dir | Kind::OpaqueDir);
         if is_dropped(path, &entry.kind) {
             emptied.extend(parent(path).map(str::to_owned));
@@ -97,10 +104,12 @@ pub(super) fn tidy<T>(entries: Vec<(Entry, T)>, below: &dyn Fn(&str) -> Option<B
 }
 
 fn is_dropped(path: &str, kind: &Kind) -> bool {
-    let is_in = |folder: &&str| path.strip_prefix(**folder).is_some_and(|rest| rest.starts_with('/'));
+    let is_in = |folder: &&str| path.strip_prefix(*folder).is_some_and(|rest| rest.starts_with('/'));
+    let is_log = is_in(&LOGS) && !matches!(kind, Kind::Dir | Kind::OpaqueDir);
     let is_mounted_file = MOUNT_POINTS.contains(&path) && *kind == Kind::File { size: 0 };
-    (EMPTIED.iter().any(|folder| is_in(&folder)) && !matches!(kind, Kind::Dir))
-        || LEDGERS.iter().any(|folder| path == *folder || is_in(&folder))
+    is_log
+        || EMPTIED.iter().any(|folder| is_in(folder))
+        || LEDGERS.iter().any(|folder| path == *folder || is_in(folder))
         || DROPPED.contains(&path)
         || is_mounted_file
 }

@@ -55,7 +55,7 @@ pub struct Wanted {
 impl Sandbox {
     /// Prepares a run. Nothing is started.
     pub fn new(settings: &Settings, wanted: Wanted) -> Result<Self, TargetError> {
-        let unusable = |error: io::Error| unreachable(&settings.folder, error);
+        let unusable = |error: io::Error| unreachable(&settings.folder, &error);
         let (trees, runs) = (settings.folder.join("trees"), settings.folder.join("runs"));
         for folder in [&trees, &runs] {
             fs::create_dir_all(folder).map_err(unusable)?;
@@ -85,9 +85,9 @@ impl Sandbox {
 
     /// Returns the layer that the run left, if it changed anything.
     pub fn layer(&self) -> Result<Option<Layer>, TargetError> {
-        let text = fs::read(&self.order.outcome).map_err(|error| unreachable(self.folder.path(), error))?;
+        let text = fs::read(&self.order.outcome).map_err(|error| unreachable(self.folder.path(), &error))?;
         let outcome: Outcome =
-            serde_json::from_slice(&text).map_err(|error| unreachable(self.folder.path(), error.into()))?;
+            serde_json::from_slice(&text).map_err(|error| unreachable(self.folder.path(), &error.into()))?;
         Ok(outcome.layer)
     }
 
@@ -124,7 +124,7 @@ impl EngineVenue for Sandbox {
     }
 }
 
-fn unreachable(path: &Path, error: io::Error) -> TargetError {
+fn unreachable(path: &Path, error: &io::Error) -> TargetError {
     let what = format!("`{}` cannot be used: {error}", path.display());
     TargetError::Unreachable { venue: VENUE.into(), source: what.into(), hint: None }
 }
