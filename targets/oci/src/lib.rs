@@ -3,7 +3,9 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`layer`] | what a layer says, entry by entry; how it is written and read |
+//! | [`source`] | images from and to layouts, archives and registries |
 //! | [`store`] | the images of this machine, in a folder that other tools can read |
 
 pub mod layer;
+pub mod source;
 pub mod store;

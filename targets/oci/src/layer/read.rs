@@ -106,6 +106,11 @@ impl<R: Read> LayerReader<R> {
         &self.name
     }
 
+    /// Returns what is read from; after a file's entry it stands where the content begins.
+    pub(crate) fn input(&self) -> &R {
+        &self.input
+    }
+
     /// Goes on to the next entry, in the archive's order. A whiteout that makes a folder opaque is one entry with the folder's
     /// own when it follows that directly.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, LayerError> {

@@ -114,7 +114,7 @@ impl Tree {
 }
 
 /// Returns a folder that no layer describes.
-pub(super) fn implied(path: &str) -> Entry {
+pub(crate) fn implied(path: &str) -> Entry {
     Entry { path: path.to_owned(), kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() }
 }
 
