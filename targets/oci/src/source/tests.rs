@@ -447,7 +447,7 @@ fn documents_that_mislead_are_refused() {
         fake.manifest("latest", &document);
         assert!(matches!(pull(&fake.source("")), Err(SourceError::Document { .. })), "{document}");
     }
-    fake.answer("/v2/x/manifests/latest", &[http("200 OK", "", &vec![b' '; (MAX_JSON + 1) as usize])]);
+    fake.answer("/v2/x/manifests/latest", &[http("200 OK", "", &vec![b' '; (4 << 20) + 1])]);
     assert!(matches!(pull(&fake.source("")), Err(SourceError::Answer { .. })));
     let told = br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m way"}]}"#;
     fake.answer("/v2/x/manifests/latest", &[http("403 No", &format!("content-length: {}\r\n", told.len()), told)]);

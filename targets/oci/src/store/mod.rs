@@ -8,9 +8,11 @@
 //! |---|---|
 //! | [`blob`] | putting bytes in and getting them out |
 //! | [`entries`] | what each layer says, remembered |
+//! | [`compare`] | several layers made one, and images compared |
 //! | [`error`] | why the store cannot do something |
 
 pub mod blob;
+pub mod compare;
 pub mod entries;
 pub mod error;
 mod json;
@@ -24,6 +26,7 @@ use charly_ir::Digest;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Platform};
 
 pub use blob::LayerSink;
+pub use compare::{Aspect, Change, Difference};
 pub use entries::Contents;
 pub use error::StoreError;
 pub(crate) use json::{of_oci, to_oci};
