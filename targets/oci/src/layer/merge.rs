@@ -47,7 +47,12 @@ pub fn merge<W: Write + Send, R: Read>(
         let kind = if is_opaque { Kind::OpaqueDir } else { item.entry.kind.clone() };
         plain.insert(path, Entry { kind, ..item.entry.clone() });
     }
-    if !is_whole {
+    if is_whole {
+        // What held only whiteouts is there all the same.
+        for (path, at) in merged.gone.iter().flat_map(|path| path.match_indices('/').map(move |(at, _)| (path, at))) {
+            plain.entry(&path[..at]).or_insert_with(|| implied(&path[..at]));
+        }
+    } else {
         let whiteout = |path: &String| Entry { kind: Kind::Whiteout, mode: 0, ..implied(path) };
         plain.extend(merged.gone.iter().map(|path| (path.as_str(), whiteout(path))));
     }
@@ -94,6 +99,7 @@ impl Merged {
             self.remove_below(path);
             self.items.remove(path);
             self.opaque.remove(path);
+            self.make_folders(path);
             self.gone.insert(path.clone());
             return;
         }

@@ -171,7 +171,7 @@ impl<R: Read> LayerReader<R> {
             let entry_type = header.entry_type();
             match entry_type {
                 EntryType::XHeader | EntryType::XGlobalHeader | EntryType::GNULongName | EntryType::GNULongLink => {
-                    extensions += size;
+                    extensions = size.saturating_add(extensions);
                     if extensions > MAX_EXTENSION {
                         let what = "bytes in the headers of one entry";
                         return Err(LayerError::TooMuch { layer: self.name.clone(), what, limit: MAX_EXTENSION });

@@ -31,7 +31,7 @@ pub use entries::Contents;
 pub use error::StoreError;
 pub(crate) use json::{of_oci, to_oci};
 
-use crate::layer::{Compression, Layer};
+use crate::layer::Layer;
 
 /// The annotation that names an image in an index.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -294,17 +294,6 @@ impl Store {
         let lock = lock_file(&path)?;
         lock.lock().map_err(StoreError::file(&path))?;
         Ok(lock)
-    }
-}
-
-impl Image {
-    /// Tells how its layers are compressed.
-    pub fn compression(&self) -> impl Iterator<Item = Compression> {
-        self.manifest.layers().iter().map(|layer| match layer.media_type() {
-            MediaType::ImageLayerGzip => Compression::Gzip,
-            MediaType::ImageLayerZstd => Compression::Zstd,
-            _ => Compression::None,
-        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use oci_spec::image::ConfigBuilder;
 
 use super::*;
-use crate::layer::{Entry, Kind, LayerError, LayerWriter};
+use crate::layer::{Compression, Entry, Kind, LayerError, LayerWriter};
 
 fn entry(path: &str, kind: Kind) -> Entry {
     Entry {
