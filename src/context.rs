@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
+use charly_ir::Digest;
 use charly_plans::diagnostic::Diagnostics;
 use charly_plans::load::Workspace;
 use charly_plans::schema::{self, Document};
@@ -19,6 +20,7 @@ use tokio::runtime::Runtime;
 
 use crate::cli::Globals;
 use crate::deploy::Reach;
+use crate::digests::Remembered;
 use crate::exit::{Exit, Failure};
 use crate::output::{Printer, can_ask, clean};
 
@@ -108,11 +110,13 @@ impl Context {
     }
 
     fn load(&self) -> (Workspace, Diagnostics) {
+        let project = Digest::of(self.project.as_os_str().as_encoded_bytes());
         Workspace::load(&charly_plans::load::Settings {
             folder: self.project.clone(),
             machine_file: Some(self.machine_file.clone()),
             cache: self.cache.join("git"),
             refresh: self.refresh,
+            digests: Some(Arc::new(Remembered::new(self.cache.join("digests").join(project.short())))),
             ..charly_plans::load::Settings::default()
         })
     }

@@ -5,6 +5,7 @@
 //! | `cli` | what can be typed |
 //! | `verb` | what it does, one file a verb |
 //! | `deploy` | what a deploy is to hold, put together from files, ledger and command line |
+//! | `digests` | digests of a project's files, remembered between commands |
 //! | `output` | plans, progress, lists, JSON lines, questions |
 //! | `context` | folders and the environment, read once |
 //! | `exit` | how the program ends |
@@ -12,6 +13,7 @@
 mod cli;
 mod context;
 mod deploy;
+mod digests;
 #[cfg(test)]
 mod docs;
 mod exit;

@@ -42,6 +42,11 @@ impl Digest {
         }
     }
 
+    /// Takes the bytes of a digest that was computed before.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Returns the digest's bytes.
     pub fn bytes(&self) -> [u8; 32] {
         self.0

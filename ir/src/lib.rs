@@ -12,6 +12,7 @@
 //! | [`message`] | requests, replies and events |
 //! | [`frame`] | how messages and blob bytes are laid out on a pipe |
 //! | [`digest`] | SHA-256 digests |
+//! | [`stamp`] | what tells whether a file was written to |
 //! | `resolve`, `shell` | what plans become where nothing is left to the venue: tokens replaced, shell code written out |
 //!
 //! Invariant: nothing here does I/O beyond reading and writing frames on the streams it is handed.
@@ -25,7 +26,9 @@ pub mod message;
 pub mod plan;
 mod resolve;
 mod shell;
+pub mod stamp;
 pub mod text;
 
 pub use digest::Digest;
+pub use stamp::Stamp;
 pub use text::Text;

@@ -134,7 +134,7 @@ impl DeployRecipe {
         let Compiled { plan, blobs, warnings } = compile(&resolved, &hello.facts, &options)?;
         let blobs = blobs.into_iter().map(|(digest, blob)| match blob {
             Blob::Bytes(bytes) => (digest, Content::Memory(bytes.into())),
-            Blob::File(path) => (digest, Content::File(path)),
+            Blob::File(path, stamp) => (digest, Content::Stamped(path, stamp)),
         });
         known(&wishes.rerun, &plan)?;
         let supply = PlanSupply::new(&plan, blobs.collect(), self.downloads.fetcher());

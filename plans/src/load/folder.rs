@@ -1,13 +1,12 @@
 //! A candy's own folder, on disk or in the program.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use charly_ir::Digest;
+use charly_ir::{Digest, Stamp};
 
-/// Files up to this size are kept in memory; larger ones are read again when they are sent.
-const KEPT: u64 = 256 << 10;
+use super::digests::{self, Digests};
 
 /// Every shipped file: its path below `candy/`, and its bytes.
 static SHIPPED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
@@ -39,8 +38,8 @@ pub struct SourceFile {
 pub enum Blob {
     /// Kept in memory.
     Bytes(Vec<u8>),
-    /// On disk. They may change before they are read again, so the digest is to be checked then.
-    File(PathBuf),
+    /// On disk, where they are what the digest says as long as the file has this stamp.
+    File(PathBuf, Stamp),
 }
 
 impl Folder {
@@ -80,7 +79,7 @@ pub(crate) fn shipped_names() -> impl Iterator<Item = &'static str> {
 /// Returns the file at a path of a folder, or all files below it where it is a folder itself, sorted by path.
 ///
 /// What a link leads to must lie in the folder, too: a candy from elsewhere could name any file of the controller.
-pub(crate) fn find_sources(folder: &Folder, path: &str) -> io::Result<Vec<SourceFile>> {
+pub(crate) fn find_sources(folder: &Folder, path: &str, known: Option<&dyn Digests>) -> io::Result<Vec<SourceFile>> {
     match folder {
         Folder::Shipped(name) => {
             let whole = format!("{name}/{path}");
@@ -96,9 +95,17 @@ pub(crate) fn find_sources(folder: &Folder, path: &str) -> io::Result<Vec<Source
         }
         Folder::Disk(root) => {
             let mut found = Vec::new();
-            walk(root, &reach(root, path)?, "", 0, &mut found)?;
-            found.sort_by(|one: &SourceFile, other| one.below.cmp(&other.below));
-            Ok(found)
+            walk(root, reach(root, path)?, String::new(), 0, &mut found)?;
+            found.sort_by(|one, other| one.below.cmp(&other.below));
+            let files: Vec<_> = found.iter().map(|file| (file.path.as_path(), file.stamp)).collect();
+            let digests = digests::of(&files, known)?;
+            let sources = found.into_iter().zip(digests).map(|(Found { below, path, stamp }, digest)| SourceFile {
+                below,
+                digest,
+                size: stamp.size,
+                blob: Blob::File(path, stamp),
+            });
+            Ok(sources.collect())
         }
     }
 }
@@ -123,13 +130,20 @@ fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-fn walk(root: &Path, real: &Path, below: &str, depth: usize, found: &mut Vec<SourceFile>) -> io::Result<()> {
+/// A file that was found.
+struct Found {
+    below: String,
+    path: PathBuf,
+    stamp: Stamp,
+}
+
+fn walk(root: &Path, real: PathBuf, below: String, depth: usize, found: &mut Vec<Found>) -> io::Result<()> {
     if depth > 32 {
         return Err(io::Error::other("its folders are nested too deep"));
     }
-    let kind = fs::metadata(real)?;
+    let kind = fs::metadata(&real)?;
     if kind.is_dir() {
-        for entry in fs::read_dir(real)? {
+        for entry in fs::read_dir(&real)? {
             let entry = entry?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else {
@@ -138,23 +152,14 @@ fn walk(root: &Path, real: &Path, below: &str, depth: usize, found: &mut Vec<Sou
             let below = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
             let is_link = entry.file_type()?.is_symlink();
             let inner = if is_link { resolve(root, &entry.path())? } else { entry.path() };
-            walk(root, &inner, &below, depth + 1, found)?;
+            walk(root, inner, below, depth + 1, found)?;
         }
         return Ok(());
     }
     if !kind.is_file() {
         return Err(io::Error::other("it is neither a file nor a folder"));
     }
-    if kind.len() <= KEPT {
-        let mut bytes = Vec::new();
-        File::open(real)?.take(KEPT + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 <= KEPT {
-            found.push(from_bytes(below.to_owned(), bytes));
-            return Ok(());
-        }
-    }
-    let (digest, size) = Digest::of_reader(File::open(real)?)?;
-    found.push(SourceFile { below: below.to_owned(), digest, size, blob: Blob::File(real.to_owned()) });
+    found.push(Found { below, path: real, stamp: Stamp::of(&kind) });
     Ok(())
 }
 
@@ -179,16 +184,17 @@ mod tests {
         std::os::unix::fs::symlink("..", candy.join("up")).unwrap();
         let disk = Folder::Disk(candy);
         for path in ["link", "up/outside", "../outside", "files/../../outside", "/etc/passwd", "up"] {
-            let error = find_sources(&disk, path).unwrap_err();
+            let error = find_sources(&disk, path, None).unwrap_err();
             assert_eq!(error.to_string(), "it leads out of the candy's folder", "{path}");
         }
-        let error = find_sources(&disk, ".").unwrap_err();
+        let error = find_sources(&disk, ".", None).unwrap_err();
         assert_eq!(error.to_string(), "it leads out of the candy's folder");
-        assert_eq!(find_sources(&disk, "gone").unwrap_err().kind(), io::ErrorKind::NotFound);
-        let names =
-            |path: &str| find_sources(&disk, path).unwrap().into_iter().map(|file| file.below).collect::<Vec<_>>();
+        assert_eq!(find_sources(&disk, "gone", None).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let names = |path: &str| {
+            find_sources(&disk, path, None).unwrap().into_iter().map(|file| file.below).collect::<Vec<_>>()
+        };
         assert_eq!(names("inner"), [""]);
         assert_eq!(names("files"), ["b", "deep/a"]);
-        assert!(matches!(find_sources(&disk, "files/deep/a").unwrap()[0].blob, Blob::File(_)));
+        assert_eq!(find_sources(&disk, "files/deep/a", None).unwrap()[0].size, 300 << 10);
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::candy::{LoadedCandy, Origin, load_candy, shown_from, unreadable};
+use super::digests::Digests;
 use super::folder::{Folder, shipped_names};
 use super::project::{Scope, ScopeId, Wanted, load_project};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -27,6 +28,8 @@ pub struct Settings {
     pub offline: bool,
     /// Whether branches and tags are looked up again that the cache has pinned to a commit.
     pub refresh: bool,
+    /// Remembers digests of files.
+    pub digests: Option<Arc<dyn Digests>>,
     /// Addresses that begin with the first text are fetched from those that begin with the second instead.
     pub mirrors: Vec<(String, String)>,
 }

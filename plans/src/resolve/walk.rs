@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::order::Graph;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::load::{LoadedCandy, SourceFile, Workspace, find_sources};
+use crate::load::{Digests, LoadedCandy, SourceFile, Workspace, find_sources};
 use crate::read::FromText;
 use crate::schema::{Reference, Run, StepKind};
 use crate::source::Place;
@@ -117,7 +117,8 @@ impl Workspace {
                 names.dedup();
             }
             let [requires, composed_of] = names;
-            let (sources, build_files) = (sources(&loaded), build_files(&loaded));
+            let known = self.settings().digests.as_deref();
+            let (sources, build_files) = (sources(&loaded, known), build_files(&loaded, known));
             all.insert(loaded.name().to_owned(), ResolvedCandy { loaded, requires, composed_of, sources, build_files });
         }
         let mut seen = BTreeSet::new();
@@ -177,7 +178,7 @@ fn asked_for(candy: &LoadedCandy, name: &str) -> Option<Place> {
     Some(candy.place(reference.span))
 }
 
-fn sources(loaded: &LoadedCandy) -> BTreeMap<String, Sources> {
+fn sources(loaded: &LoadedCandy, known: Option<&dyn Digests>) -> BTreeMap<String, Sources> {
     let copies = loaded.candy.plan.iter().filter_map(|step| match &step.kind {
         StepKind::Run(run) => match &**run {
             Run::Copy(copy) => Some(copy.copy.as_str()),
@@ -189,7 +190,7 @@ fn sources(loaded: &LoadedCandy) -> BTreeMap<String, Sources> {
         let Some(folder) = &loaded.folder else {
             return Err("a candy declared in place has no folder to copy from".to_owned());
         };
-        find_sources(folder, path).map_err(|error| match error.kind() {
+        find_sources(folder, path, known).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => "it is not in the candy's folder".to_owned(),
             _ => error.to_string(),
         })
@@ -197,8 +198,8 @@ fn sources(loaded: &LoadedCandy) -> BTreeMap<String, Sources> {
     copies.map(|path| (path.to_owned(), find(path))).collect()
 }
 
-fn build_files(loaded: &LoadedCandy) -> BTreeMap<&'static str, SourceFile> {
+fn build_files(loaded: &LoadedCandy, known: Option<&dyn Digests>) -> BTreeMap<&'static str, SourceFile> {
     let Some(folder) = &loaded.folder else { return BTreeMap::new() };
     let found = loaded.build_files.iter();
-    found.filter_map(|name| Some((*name, find_sources(folder, name).ok()?.pop()?))).collect()
+    found.filter_map(|name| Some((*name, find_sources(folder, name, known).ok()?.pop()?))).collect()
 }

@@ -128,7 +128,7 @@ pub(super) fn ready(
     let wanted = wanted(layer, &user, base_user.as_deref(), supervisor, variables, path, labels);
     let blobs = blobs.into_iter().map(|(digest, blob)| match blob {
         Blob::Bytes(bytes) => (digest, Content::Memory(bytes.into())),
-        Blob::File(path) => (digest, Content::File(path)),
+        Blob::File(path, stamp) => (digest, Content::Stamped(path, stamp)),
     });
     Ok(Ready { name: reference(layer), base, plan, wanted, secrets: wishes.secrets, blobs: blobs.collect() })
 }

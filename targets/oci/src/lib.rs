@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`layer`] | what a layer says, entry by entry; how it is written and read |
+//! | [`source`] | images from and to layouts, archives and registries |
 //! | [`store`] | the images of this machine, in a folder that other tools can read |
 //! | [`build`] | how an image comes of a plan, one layer a candy |
 //! | [`sandbox`] | where the steps run that must run |
@@ -10,6 +11,7 @@
 pub mod build;
 pub mod layer;
 pub mod sandbox;
+pub mod source;
 pub mod store;
 
 pub use oci_spec::image::Descriptor;

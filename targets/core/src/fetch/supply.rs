@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Cursor};
+use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use charly_ir::Digest;
 use charly_ir::message::{Manifest, Member, MemberKind, Problem};
 use charly_ir::plan::{Action, Download, InstallPlan, Op, Repo, RepoKey, RepoSource};
+use charly_ir::{Digest, Stamp};
 use tempfile::TempDir;
 
 use super::error::FetchError;
@@ -21,8 +21,10 @@ use crate::supply::{Blob, Supply};
 pub enum Content {
     /// In memory.
     Memory(Arc<[u8]>),
-    /// In a file.
+    /// In a file that nobody else writes to.
     File(PathBuf),
+    /// In a file of somebody's, as long as it has this stamp.
+    Stamped(PathBuf, Stamp),
 }
 
 /// Supplies a plan's blobs, and fetches what its steps download.
@@ -133,9 +135,11 @@ impl Supply for PlanSupply {
         match self.blobs.get(&digest) {
             None => Err(Problem::new(format!("no blob {} belongs to this plan", digest.short()))),
             Some(Content::Memory(bytes)) => Ok(Blob::new(bytes.len() as u64, Cursor::new(Arc::clone(bytes)))),
-            Some(Content::File(path)) => open(path).map_err(|error| {
-                Problem::new(format!("`{}` cannot be read", path.display())).because(error.to_string())
-            }),
+            Some(Content::File(path)) => open(path).map_err(unreadable(path)),
+            Some(Content::Stamped(path, stamp)) => {
+                let file = Stamped::open(path, *stamp).map_err(unreadable(path))?;
+                Ok(Blob::new(stamp.size, file))
+            }
         }
     }
 }
@@ -143,6 +147,41 @@ impl Supply for PlanSupply {
 fn open(path: &PathBuf) -> io::Result<Blob> {
     let file = File::open(path)?;
     Ok(Blob::new(file.metadata()?.len(), file))
+}
+
+/// A file that is read as long as it is what it was.
+struct Stamped {
+    file: File,
+    stamp: Stamp,
+}
+
+impl Stamped {
+    fn open(path: &Path, stamp: Stamp) -> io::Result<Self> {
+        let this = Self { file: File::open(path)?, stamp };
+        this.check()?;
+        Ok(this)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if Stamp::of(&self.file.metadata()?) == self.stamp {
+            return Ok(());
+        }
+        Err(io::Error::other("it changed after its digest was taken; run the same command again"))
+    }
+}
+
+impl Read for Stamped {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        if count == 0 && !buffer.is_empty() {
+            self.check()?;
+        }
+        Ok(count)
+    }
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Problem {
+    move |error| Problem::new(format!("`{}` cannot be read", path.display())).because(error.to_string())
 }
 
 fn member(path: &str, digest: Digest, size: u64) -> Member {

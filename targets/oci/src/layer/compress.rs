@@ -87,13 +87,22 @@ struct Crew {
     jobs: SyncSender<Job>,
     pieces: SyncSender<Arc<Vec<u8>>>,
     digester: JoinHandle<Digest>,
-    pending: VecDeque<Receiver<io::Result<Vec<u8>>>>,
+    pending: VecDeque<Receiver<io::Result<Piece>>>,
     most: usize,
+    /// Buffers that were used already: the system takes longer to give new ones than one might think.
+    chunks: Vec<Vec<u8>>,
+    buffers: Vec<Vec<u8>>,
+}
+
+/// A chunk, and a buffer for what becomes of it.
+struct Piece {
+    plain: Arc<Vec<u8>>,
+    packed: Vec<u8>,
 }
 
 struct Job {
-    plain: Arc<Vec<u8>>,
-    packed: SyncSender<io::Result<Vec<u8>>>,
+    piece: Piece,
+    done: SyncSender<io::Result<Piece>>,
 }
 
 impl<W: Write> Packer<W> {
@@ -153,8 +162,8 @@ impl<W: Write> Packer<W> {
         let mut own = None;
         if let Some(Crew { jobs, pieces, digester, pending, .. }) = crew {
             drop((jobs, pieces));
-            for packed in pending {
-                self.put(&received(&packed)?)?;
+            for done in pending {
+                self.put(&received(&done)?.packed)?;
             }
             own = Some(digester.join().map_err(|_| gone())?);
         }
@@ -173,17 +182,28 @@ impl<W: Write> Packer<W> {
             self.packed_size += filled as u64;
             return self.out.write_all(&self.chunk[..filled]);
         };
-        let mut plain = std::mem::replace(&mut self.chunk, vec![0; CHUNK]);
+        let fresh = crew.chunks.pop().unwrap_or_default();
+        let mut plain = std::mem::replace(&mut self.chunk, fresh);
+        self.chunk.resize(CHUNK, 0);
         plain.truncate(filled);
         let plain = Arc::new(plain);
-        let (sender, receiver) = sync_channel(1);
+        let (done, receiver) = sync_channel(1);
         crew.pieces.send(plain.clone()).map_err(|_| gone())?;
-        crew.jobs.send(Job { plain, packed: sender }).map_err(|_| gone())?;
+        let piece = Piece { plain, packed: crew.buffers.pop().unwrap_or_default() };
+        crew.jobs.send(Job { piece, done }).map_err(|_| gone())?;
         crew.pending.push_back(receiver);
-        if crew.pending.len() >= crew.most
-            && let Some(oldest) = crew.pending.pop_front()
-        {
-            self.put(&received(&oldest)?)?;
+        if crew.pending.len() < crew.most {
+            return Ok(());
+        }
+        let Some(oldest) = crew.pending.pop_front() else {
+            return Ok(());
+        };
+        let Piece { plain, packed } = received(&oldest)?;
+        // Whoever digests may still have it; then it is not kept.
+        crew.chunks.extend(Arc::into_inner(plain));
+        self.put(&packed)?;
+        if let Some(crew) = &mut self.crew {
+            crew.buffers.push(packed);
         }
         Ok(())
     }
@@ -217,7 +237,8 @@ impl Crew {
             }
             hasher.finish()
         });
-        Some(Self { jobs, pieces, digester, pending: VecDeque::new(), most })
+        let (chunks, buffers) = (Vec::new(), Vec::new());
+        Some(Self { jobs, pieces, digester, pending: VecDeque::new(), most, chunks, buffers })
     }
 }
 
@@ -230,22 +251,20 @@ fn next(queue: &Queue) -> Option<Job> {
 
 fn gzip(queue: &Queue) {
     let mut state = Compress::new(flate2::Compression::new(GZIP_LEVEL), false);
-    while let Some(Job { plain, packed }) = next(queue) {
-        // A packer that failed does not wait for its pieces.
-        packed.send(gzip_member(&mut state, &plain)).ok();
-    }
+    work(queue, |plain, packed| gzip_member(&mut state, plain, packed));
 }
 
-fn gzip_member(state: &mut Compress, plain: &[u8]) -> io::Result<Vec<u8>> {
+fn gzip_member(state: &mut Compress, plain: &[u8], packed: &mut Vec<u8>) -> io::Result<()> {
     /// No name, no time, no system.
     const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
     state.reset();
-    let mut packed = Vec::with_capacity(plain.len() / 2 + 64);
+    packed.clear();
+    packed.reserve(plain.len() / 2 + 64);
     packed.extend(HEADER);
     loop {
         let done = usize::try_from(state.total_in()).map_err(io::Error::other)?;
-        match state.compress_vec(&plain[done..], &mut packed, FlushCompress::Finish).map_err(io::Error::other)? {
+        match state.compress_vec(&plain[done..], packed, FlushCompress::Finish).map_err(io::Error::other)? {
             flate2::Status::StreamEnd => break,
             _ => packed.reserve(packed.capacity() / 2 + 1024),
         }
@@ -254,22 +273,29 @@ fn gzip_member(state: &mut Compress, plain: &[u8]) -> io::Result<Vec<u8>> {
     crc.update(plain);
     packed.extend(crc.sum().to_le_bytes());
     packed.extend(crc.amount().to_le_bytes());
-    Ok(packed)
+    Ok(())
 }
 
 fn zstd(queue: &Queue) {
     let mut state = zstd::bulk::Compressor::new(ZSTD_LEVEL);
-    while let Some(Job { plain, packed }) = next(queue) {
-        let done = match &mut state {
-            Ok(state) => state.compress(&plain),
-            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-        };
-        packed.send(done).ok();
+    work(queue, |plain, packed| {
+        let state = state.as_mut().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+        packed.clear();
+        packed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        state.compress_to_buffer(plain, packed).map(drop)
+    });
+}
+
+fn work(queue: &Queue, mut pack: impl FnMut(&[u8], &mut Vec<u8>) -> io::Result<()>) {
+    while let Some(Job { piece: Piece { plain, mut packed }, done }) = next(queue) {
+        let result = pack(&plain, &mut packed).map(|()| Piece { plain, packed });
+        // A packer that failed does not wait for its pieces.
+        done.send(result).ok();
     }
 }
 
-fn received(packed: &Receiver<io::Result<Vec<u8>>>) -> io::Result<Vec<u8>> {
-    packed.recv().unwrap_or_else(|_| Err(gone()))
+fn received(done: &Receiver<io::Result<Piece>>) -> io::Result<Piece> {
+    done.recv().unwrap_or_else(|_| Err(gone()))
 }
 
 fn gone() -> io::Error {

@@ -9,6 +9,7 @@
 //! | [`tree`] | layers merged, by what they say alone |
 //! | [`unpack`] | one layer as a lower folder of an overlay |
 //! | [`upper`] | an overlay's upper folder as a layer's entries |
+//! | [`merge`] | several layers as one |
 //! | [`compress`] | compression by several workers |
 //! | [`error`] | why a layer cannot be written, read or unpacked |
 
@@ -16,6 +17,7 @@ pub mod compress;
 pub mod entry;
 pub mod error;
 pub mod list;
+pub mod merge;
 pub mod read;
 pub mod tree;
 pub mod unpack;
@@ -26,6 +28,7 @@ pub use compress::Compression;
 pub use entry::{Entry, Kind};
 pub use error::LayerError;
 pub use list::list;
+pub use merge::merge;
 pub use read::{LayerReader, Limits, decompress};
 pub use tree::Tree;
 pub use unpack::{OverlayXattrs, Skipped, unpack};

@@ -106,6 +106,11 @@ impl<R: Read> LayerReader<R> {
         &self.name
     }
 
+    /// Returns what is read from; after a file's entry it stands where the content begins.
+    pub(crate) fn input(&self) -> &R {
+        &self.input
+    }
+
     /// Goes on to the next entry, in the archive's order. A whiteout that makes a folder opaque is one entry with the folder's
     /// own when it follows that directly.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, LayerError> {
@@ -166,7 +171,7 @@ impl<R: Read> LayerReader<R> {
             let entry_type = header.entry_type();
             match entry_type {
                 EntryType::XHeader | EntryType::XGlobalHeader | EntryType::GNULongName | EntryType::GNULongLink => {
-                    extensions += size;
+                    extensions = size.saturating_add(extensions);
                     if extensions > MAX_EXTENSION {
                         let what = "bytes in the headers of one entry";
                         return Err(LayerError::TooMuch { layer: self.name.clone(), what, limit: MAX_EXTENSION });

@@ -19,7 +19,11 @@ impl Tree {
     /// folder that is opaque comes before what the same layer has in it.
     pub fn apply(&mut self, mut entry: Entry) {
         match entry.kind {
-            Kind::Whiteout => return self.remove(&entry.path),
+            // Its folder is there, if only to hold the whiteout.
+            Kind::Whiteout => {
+                self.remove(&entry.path);
+                return self.make_folders(&entry.path);
+            }
             Kind::OpaqueDir => {
                 self.remove_below(&entry.path);
                 entry.kind = Kind::Dir;
@@ -114,7 +118,7 @@ impl Tree {
 }
 
 /// Returns a folder that no layer describes.
-pub(super) fn implied(path: &str) -> Entry {
+pub(crate) fn implied(path: &str) -> Entry {
     Entry { path: path.to_owned(), kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() }
 }
 
@@ -162,6 +166,7 @@ mod tests {
             (("d/e", file()), "a a-b a/b a/b.x a/b/c a/b0 d d/e"),
             (("", Kind::OpaqueDir), ""),
             (("x", Kind::Whiteout), "a a-b a/b a/b.x a/b/c a/b0 d"),
+            (("x/y/z", Kind::Whiteout), "a a-b a/b a/b.x a/b/c a/b0 d x x/y"),
         ] {
             let mut tree = tree(&base);
             tree.apply(entry(over.0, over.1.clone()));
@@ -223,11 +228,11 @@ mod tests {
                     simple.retain(|(known, _)| !known.starts_with(&below));
                 }
                 simple.retain(|(known, _)| *known != path);
+                for (at, _) in path.match_indices('/') {
+                    simple.remove(&(path[..at].to_owned(), false));
+                    simple.insert((path[..at].to_owned(), true));
+                }
                 if kind != Kind::Whiteout {
-                    for (at, _) in path.match_indices('/') {
-                        simple.remove(&(path[..at].to_owned(), false));
-                        simple.insert((path[..at].to_owned(), true));
-                    }
                     simple.insert((path.clone(), kind != file()));
                 }
                 tree.apply(entry(&path, kind));

@@ -108,7 +108,7 @@ fn is_dropped(path: &str, kind: &Kind) -> bool {
     let is_log = is_in(&LOGS) && !matches!(kind, Kind::Dir | Kind::OpaqueDir);
     let is_mounted_file = MOUNT_POINTS.contains(&path) && *kind == Kind::File { size: 0 };
     is_log
-        || EMPTIED.iter().any(|folder| is_in(folder))
+        || EMPTIED.iter().any(is_in)
         || LEDGERS.iter().any(|folder| path == *folder || is_in(folder))
         || DROPPED.contains(&path)
         || is_mounted_file

@@ -8,9 +8,11 @@
 //! |---|---|
 //! | [`blob`] | putting bytes in and getting them out |
 //! | [`entries`] | what each layer says, remembered |
+//! | [`compare`] | several layers made one, and images compared |
 //! | [`error`] | why the store cannot do something |
 
 pub mod blob;
+pub mod compare;
 pub mod entries;
 pub mod error;
 mod json;
@@ -24,11 +26,12 @@ use charly_ir::Digest;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Platform};
 
 pub use blob::LayerSink;
+pub use compare::{Aspect, Change, Difference};
 pub use entries::{Contents, SMALL};
 pub use error::StoreError;
 pub(crate) use json::{of_oci, to_oci};
 
-use crate::layer::{Compression, Layer};
+use crate::layer::Layer;
 
 /// The annotation that names an image in an index.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -291,17 +294,6 @@ impl Store {
         let lock = lock_file(&path)?;
         lock.lock().map_err(StoreError::file(&path))?;
         Ok(lock)
-    }
-}
-
-impl Image {
-    /// Tells how its layers are compressed.
-    pub fn compression(&self) -> impl Iterator<Item = Compression> {
-        self.manifest.layers().iter().map(|layer| match layer.media_type() {
-            MediaType::ImageLayerGzip => Compression::Gzip,
-            MediaType::ImageLayerZstd => Compression::Zstd,
-            _ => Compression::None,
-        })
     }
 }
 

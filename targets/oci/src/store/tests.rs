@@ -6,7 +6,7 @@ use std::process::Command;
 use oci_spec::image::ConfigBuilder;
 
 use super::*;
-use crate::layer::{Entry, Kind, LayerError, LayerWriter};
+use crate::layer::{Compression, Entry, Kind, LayerError, LayerWriter};
 
 fn entry(path: &str, kind: Kind) -> Entry {
     Entry {
@@ -232,4 +232,52 @@ fn another_program_reads_it() {
     let mut copied = Vec::new();
     File::open(copy.path().join(layers[1].digest.to_string())).unwrap().read_to_end(&mut copied).unwrap();
     assert_eq!(Digest::of(&copied), layers[1].digest);
+}
+
+fn put_entries(store: &Store, entries: &[(Entry, &str)]) -> Layer {
+    let mut writer = LayerWriter::new(store.layer_sink().unwrap(), Compression::Zstd, NonZero::<usize>::MIN);
+    for (entry, content) in entries {
+        writer.append(entry, &mut content.as_bytes()).unwrap();
+    }
+    let (sink, layer) = writer.finish().unwrap();
+    sink.keep(&layer).unwrap();
+    layer
+}
+
+#[test]
+fn images_are_compared_by_what_is_in_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let file =
+        |path: &'static str, content: &'static str| (entry(path, Kind::File { size: content.len() as u64 }), content);
+    let link = |path, target: &str| (entry(path, Kind::Hardlink { target: target.into() }), "");
+    let base = put_entries(
+        &store,
+        &[file("same", "s"), file("was", "w"), file("x/a", "1"), file("x/b", "2"), link("l", "same")],
+    );
+    let mut moded = file("x/b", "2");
+    moded.0.mode = 0o600;
+    moded.0.uid = 3;
+    moded.0.mtime = 1;
+    moded.0.xattrs.clear();
+    let whiteout = (Entry { xattrs: BTreeMap::new(), ..entry("was", Kind::Whiteout) }, "");
+    let over =
+        put_entries(&store, &[file("new", "n"), file("same", "s"), whiteout, file("x/a", "3"), moded, file("l", "s")]);
+    let one = store.tag("one", &config(&[]), std::slice::from_ref(&base)).unwrap();
+    let two = store.tag("two", &config(&[]), &[base.clone(), over.clone()]).unwrap();
+    let threads = NonZero::new(2).unwrap();
+    let merged = store.merge(&[base, over], true, Compression::Gzip, threads).unwrap();
+    let three = store.tag("three", &config(&[]), &[merged]).unwrap();
+    let every = vec![Aspect::Mode, Aspect::Owner, Aspect::Time, Aspect::Attributes];
+    let want = [
+        ("new", Change::Added),
+        ("was", Change::Removed),
+        ("x/a", Change::Changed(vec![Aspect::Content])),
+        ("x/b", Change::Changed(every)),
+    ];
+    let want = want.map(|(path, change)| Difference { path: path.to_owned(), change });
+    assert_eq!(store.diff(&one, &two).unwrap(), want);
+    assert_eq!(store.diff(&one, &three).unwrap(), want);
+    assert_eq!(store.diff(&two, &three).unwrap(), []);
+    assert_eq!(store.diff(&one, &one).unwrap(), []);
 }

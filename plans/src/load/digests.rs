@@ -1,0 +1,60 @@
+//! Digests of files, remembered as long as the files are what they were.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use charly_ir::{Digest, Stamp};
+
+/// Remembers digests.
+pub trait Digests: Debug + Send + Sync {
+    /// Returns the digest of a file that had this stamp.
+    fn known(&self, stamp: &Stamp) -> Option<Digest>;
+
+    /// Takes the digest of a file that has this stamp. Whoever remembers it must see to it that the stamp is old enough to
+    /// change with the file: clocks tick.
+    fn learn(&self, stamp: &Stamp, digest: Digest);
+}
+
+/// From this many bytes on, digesting is worth a second thread.
+const WORTH_A_THREAD: u64 = 4 << 20;
+
+/// Returns the digests of files with their stamps, in the order given.
+pub(super) fn of(files: &[(&Path, Stamp)], known: Option<&dyn Digests>) -> io::Result<Vec<Digest>> {
+    let mut digests: Vec<Option<Digest>> =
+        files.iter().map(|(_, stamp)| known.and_then(|known| known.known(stamp))).collect();
+    let missing: Vec<usize> = (0..files.len()).filter(|at| digests[*at].is_none()).collect();
+    let bytes: u64 = missing.iter().map(|at| files[*at].1.size).sum();
+    let threads = if bytes < WORTH_A_THREAD { 1 } else { thread::available_parallelism().map_or(1, usize::from) };
+    let next = AtomicUsize::new(0);
+    let work = || -> io::Result<Vec<(usize, Digest)>> {
+        let mut done = Vec::new();
+        while let Some(at) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (path, stamp) = files[*at];
+            let (digest, size) = Digest::of_reader(File::open(path)?)?;
+            if size != stamp.size {
+                return Err(io::Error::other("it changed while it was read"));
+            }
+            done.push((*at, digest));
+        }
+        Ok(done)
+    };
+    let found = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut all = work()?;
+        for other in others {
+            all.extend(other.join().unwrap_or_else(|_| Err(io::Error::other("a thread ended")))?);
+        }
+        Ok::<_, io::Error>(all)
+    })?;
+    for (at, digest) in found {
+        if let Some(known) = known {
+            known.learn(&files[at].1, digest);
+        }
+        digests[at] = Some(digest);
+    }
+    Ok(digests.into_iter().flatten().collect())
+}
