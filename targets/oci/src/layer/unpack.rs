@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -303,10 +303,17 @@ impl Place<'_> {
                 count => count,
             };
             let count = count.map_err(|source| LayerError::Read { layer: layer.clone(), source })?;
-            to.write_all(&self.buffer[..count]).map_err(LayerError::file(path, "written"))?;
+            let bytes = &self.buffer[..count];
             left = left.saturating_sub(count as u64);
+            // Nothing is kept of zeros but their number: a small layer may be a great many of them.
+            let written = if bytes.iter().all(|&byte| byte == 0) {
+                to.seek_relative(i64::try_from(count).unwrap_or_default())
+            } else {
+                to.write_all(bytes)
+            };
+            written.map_err(LayerError::file(path, "written"))?;
         }
-        Ok(())
+        to.set_len(size).map_err(LayerError::file(path, "written"))
     }
 
     fn describe_folder(&mut self, entry: &Entry, folder: &OwnedFd, opaque: bool) -> Result<(), LayerError> {

@@ -171,6 +171,27 @@ fn nothing_is_made_outside() {
 }
 
 #[test]
+fn many_zeros_take_no_room() {
+    let own = Entry { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), ..file("f") };
+    let mut writer = LayerWriter::new(Vec::new(), Compression::Zstd, NonZero::<usize>::MIN);
+    for (path, zeros, end) in [("all", 4 << 20, ""), ("most", 4 << 20, "end"), ("none", 0, "")] {
+        let size = zeros + end.len() as u64;
+        let entry = Entry { path: path.into(), kind: Kind::File { size }, ..own.clone() };
+        writer.append(&entry, &mut io::repeat(0).take(zeros).chain(end.as_bytes())).unwrap();
+    }
+    let (bytes, _) = writer.finish().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    unpack(&mut reader(&bytes), folder.path(), OverlayXattrs::User).unwrap();
+    for (path, size) in [("all", 4 << 20), ("most", (4 << 20) + 3), ("none", 0)] {
+        let metadata = folder.path().join(path).metadata().unwrap();
+        assert_eq!(metadata.len(), size);
+        assert!(std::os::unix::fs::MetadataExt::blocks(&metadata) * 512 < 1 << 19, "{path}");
+    }
+    let most = std::fs::read(folder.path().join("most")).unwrap();
+    assert!(most.ends_with(b"\0end") && most.iter().filter(|&&byte| byte != 0).count() == 3);
+}
+
+#[test]
 fn a_kernel_lays_them_over_each_other_as_the_tree_does() {
     if !is_root() {
         return;
