@@ -44,7 +44,14 @@ enum Failure {
 
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
-        Self::Final(error)
+        match &error {
+            SourceError::Transfer { source, .. }
+                if matches!(**source, ureq::Error::Io(_) | ureq::Error::Timeout(_)) =>
+            {
+                Self::Passing(error)
+            }
+            _ => Self::Final(error),
+        }
     }
 }
 
@@ -92,18 +99,7 @@ impl Client {
         if store.has(digest, size) {
             return Ok(());
         }
-        let mut pauses = PAUSES.iter();
-        loop {
-            match self.attempt(digest, size, &mut file, progress) {
-                Ok(()) => break,
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(error)) => match pauses.next() {
-                    Some(pause) if self.access.interrupts.count() == 0 => std::thread::sleep(*pause),
-                    Some(_) => return Err(SourceError::Interrupted),
-                    None => return Err(error),
-                },
-            }
-        }
+        self.patiently(|| self.attempt(digest, size, &mut file, progress))?;
         let blob = store.blob_path(*digest);
         let keep = || -> std::io::Result<()> {
             file.sync_all()?;
@@ -133,7 +129,7 @@ impl Client {
         if have < size {
             let range = format!("bytes={have}-");
             let headers: &[(&str, &str)] = if have > 0 { &[("range", &range)] } else { &[] };
-            let response = self.get(&url, headers)?;
+            let response = self.send(&Method::GET, &url, headers, || ())?;
             match response.status() {
                 StatusCode::PARTIAL_CONTENT if starts_at(response.headers(), have) => {}
                 StatusCode::OK => {
@@ -160,12 +156,12 @@ impl Client {
             match received {
                 Ok(()) if have < size => {
                     let cut = ureq::Error::Io(std::io::ErrorKind::UnexpectedEof.into());
-                    return Err(Failure::Passing(transfer(&url, cut)));
+                    return Err(transfer(&url, cut).into());
                 }
                 Ok(()) => {}
                 Err(Stopped::Interrupted) => return Err(SourceError::Interrupted.into()),
                 Err(Stopped::Io(source)) if writing.is_some() => return Err(unwritten(source).into()),
-                Err(Stopped::Io(source)) => return Err(Failure::Passing(transfer(&url, ureq::Error::Io(source)))),
+                Err(Stopped::Io(source)) => return Err(transfer(&url, ureq::Error::Io(source)).into()),
             }
         }
         let got = hasher.finish();
@@ -184,39 +180,45 @@ impl Client {
     /// Tells whether the registry has a blob.
     pub(super) fn has(&self, digest: &Digest) -> Result<bool, SourceError> {
         let url = self.blob(digest);
-        let response = self.send(&Method::HEAD, &url, &[], || ())?;
-        match response.status() {
-            status if status.is_success() => Ok(true),
-            StatusCode::NOT_FOUND => Ok(false),
-            _ => Err(refused(&url, response).into()),
-        }
+        self.patiently(|| {
+            let response = self.send(&Method::HEAD, &url, &[], || ())?;
+            match response.status() {
+                status if status.is_success() => Ok(true),
+                StatusCode::NOT_FOUND => Ok(false),
+                _ => Err(refused(&url, response)),
+            }
+        })
     }
 
     /// Uploads a blob in one piece, unless the registry finds it under another name.
     pub(super) fn upload(&self, digest: &Digest, file: &File) -> Result<(), SourceError> {
         let url = format!("{}/blobs/uploads/?mount=sha256:{digest}", self.base);
-        let response = self.send(&Method::POST, &url, &[("content-length", "0")], || ())?;
-        match response.status() {
-            StatusCode::CREATED => return Ok(()),
-            StatusCode::ACCEPTED => {}
-            _ => return Err(refused(&url, response).into()),
-        }
-        let location = location(&url, response.headers()).ok_or_else(|| answer(&url, "no place to upload to"))?;
-        let separator = if location.contains('?') { '&' } else { '?' };
-        let url = format!("{location}{separator}digest=sha256:{digest}");
-        let response = self.send(&Method::PUT, &url, &[("content-type", "application/octet-stream")], || {
-            // Sent again, it is sent from its beginning; where that fails, the registry finds another digest.
-            let mut start = file;
-            start.rewind().ok();
-            file
-        })?;
-        if response.status() == StatusCode::CREATED { Ok(()) } else { Err(refused(&url, response).into()) }
+        self.patiently(|| {
+            let response = self.send(&Method::POST, &url, &[("content-length", "0")], || ())?;
+            match response.status() {
+                StatusCode::CREATED => return Ok(()),
+                StatusCode::ACCEPTED => {}
+                _ => return Err(refused(&url, response)),
+            }
+            let location = location(&url, response.headers()).ok_or_else(|| answer(&url, "no place to upload to"))?;
+            let separator = if location.contains('?') { '&' } else { '?' };
+            let url = format!("{location}{separator}digest=sha256:{digest}");
+            let response = self.send(&Method::PUT, &url, &[("content-type", "application/octet-stream")], || {
+                // Sent again, it is sent from its beginning; where that fails, the registry finds another digest.
+                let mut start = file;
+                start.rewind().ok();
+                file
+            })?;
+            if response.status() == StatusCode::CREATED { Ok(()) } else { Err(refused(&url, response)) }
+        })
     }
 
     pub(super) fn put_manifest(&self, wanted: &str, media_type: &str, bytes: &[u8]) -> Result<(), SourceError> {
         let url = format!("{}/manifests/{wanted}", self.base);
-        let response = self.send(&Method::PUT, &url, &[("content-type", media_type)], || bytes)?;
-        if response.status().is_success() { Ok(()) } else { Err(refused(&url, response).into()) }
+        self.patiently(|| {
+            let response = self.send(&Method::PUT, &url, &[("content-type", media_type)], || bytes)?;
+            if response.status().is_success() { Ok(()) } else { Err(refused(&url, response)) }
+        })
     }
 
     fn blob(&self, digest: &Digest) -> String {
@@ -224,42 +226,35 @@ impl Client {
     }
 
     fn read(&self, url: &str, headers: &[(&str, &str)], limit: u64) -> Result<Vec<u8>, SourceError> {
+        self.patiently(|| {
+            let response = self.send(&Method::GET, url, headers, || ())?;
+            if response.status() != StatusCode::OK {
+                return Err(refused(url, response));
+            }
+            let mut bytes = Vec::new();
+            let read = response.into_body().into_reader().take(limit + 1).read_to_end(&mut bytes);
+            read.map_err(|error| transfer(url, ureq::Error::Io(error)))?;
+            if bytes.len() as u64 > limit {
+                return Err(answer(url, "more bytes than it may").into());
+            }
+            Ok(bytes)
+        })
+    }
+
+    /// Tries again what may pass.
+    fn patiently<T>(&self, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, SourceError> {
         let mut pauses = PAUSES.iter();
         loop {
-            let failure = match self.read_once(url, headers, limit) {
-                Ok(bytes) => return Ok(bytes),
-                Err(failure) => failure,
-            };
-            match (failure, pauses.next()) {
-                (Failure::Passing(_), Some(pause)) if self.access.interrupts.count() == 0 => std::thread::sleep(*pause),
-                (failure, _) => return Err(failure.into()),
+            match attempt() {
+                Ok(done) => return Ok(done),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(error)) => match pauses.next() {
+                    Some(pause) if self.access.interrupts.count() == 0 => std::thread::sleep(*pause),
+                    Some(_) => return Err(SourceError::Interrupted),
+                    None => return Err(error),
+                },
             }
         }
-    }
-
-    fn read_once(&self, url: &str, headers: &[(&str, &str)], limit: u64) -> Result<Vec<u8>, Failure> {
-        let response = self.get(url, headers)?;
-        if response.status() != StatusCode::OK {
-            return Err(refused(url, response));
-        }
-        let mut bytes = Vec::new();
-        let read = response.into_body().into_reader().take(limit + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Failure::Passing(transfer(url, ureq::Error::Io(error))))?;
-        if bytes.len() as u64 > limit {
-            return Err(answer(url, "more bytes than it may").into());
-        }
-        Ok(bytes)
-    }
-
-    fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Response<ureq::Body>, Failure> {
-        self.send(&Method::GET, url, headers, || ()).map_err(|error| match error {
-            SourceError::Transfer { ref source, .. }
-                if matches!(**source, ureq::Error::Io(_) | ureq::Error::Timeout(_)) =>
-            {
-                Failure::Passing(error)
-            }
-            error => error.into(),
-        })
     }
 
     /// Sends a request where the registry wants it, and sends it again with what the registry wants to see first.

@@ -233,8 +233,12 @@ impl Fake {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
-                let head: Vec<_> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+                let mut input = BufReader::new(stream.try_clone().unwrap());
+                let lines = input.by_ref().lines().map_while(Result::ok);
+                let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+                let length =
+                    head.iter().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+                io::copy(&mut input.take(length.unwrap_or(0)), &mut io::sink()).ok();
                 let Some(path) = head.first().and_then(|line| line.split(' ').nth(1)).map(str::to_owned) else {
                     continue;
                 };
@@ -673,5 +677,32 @@ fn other_programs_take_what_is_written() {
             ],
         );
         assert_eq!(import(&to, &at(&written), "x", &mut quiet()).unwrap().config.rootfs(), image.config.rootfs());
+    }
+}
+
+#[test]
+fn an_upload_is_patient_and_the_manifest_comes_last() {
+    let (_folder, from) = store();
+    let blob = layer(&from, "f", b"content", Compression::Gzip);
+    let image = from.tag("x", &configuration(), std::slice::from_ref(&blob)).unwrap();
+    let fake = Fake::new();
+    let empty = |status: &str, headers: &str| http(status, &format!("content-length: 0\r\n{headers}"), b"");
+    let there = |digest: Digest| format!("/v2/x/blobs/uploads/?mount=sha256:{digest}");
+    // The configuration is there already; the layer is wanted after a while, at a place named by its path alone.
+    fake.answer(&format!("/v2/x/blobs/sha256:{}", image.id), &[empty("200 OK", "")]);
+    let later = empty("503 Later", "");
+    fake.answer(&there(blob.digest), &[later.clone(), empty("202 Go", "location: /up?state=1\r\n")]);
+    fake.answer(&format!("/up?state=1&digest=sha256:{}", blob.digest), &[later, empty("201 Done", "")]);
+    fake.answer("/v2/x/manifests/latest", &[empty("201 Done", "")]);
+    export(&from, &image, &fake.source(""), &mut quiet()).unwrap();
+    let asked: Vec<_> = fake.asked().iter().map(|head| head.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(asked, ["HEAD", "POST", "POST", "PUT", "POST", "PUT", "HEAD", "PUT"]);
+
+    // A layer that is refused leaves nothing with a name.
+    let denied = empty("403 No", "");
+    for answers in [denied.clone(), empty("202 Go", ""), empty("202 Go", "location: ftp://x/\r\n")] {
+        fake.answer(&there(blob.digest), &[answers]);
+        assert!(export(&from, &image, &fake.source(""), &mut quiet()).is_err());
+        assert!(fake.asked().iter().all(|head| !head.contains("/manifests/")));
     }
 }
