@@ -151,6 +151,18 @@ impl Context {
         Ok(())
     }
 
+    /// Returns the file in which `podman login` or `docker login` keeps what registries are shown.
+    pub(crate) fn registry_credentials(&self) -> Option<PathBuf> {
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let places = [
+            variable("REGISTRY_AUTH_FILE"),
+            variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+            Some(self.home.join(".config/containers/auth.json")),
+            Some(self.home.join(".docker/config.json")),
+        ];
+        places.into_iter().flatten().find(|path| path.is_file())
+    }
+
     /// Returns how steps run in images.
     pub(crate) fn sandbox(&self) -> charly_target_oci::sandbox::Settings {
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("charly"));

@@ -8,12 +8,10 @@ use std::os::unix::fs::{OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use charly_ir::STANDARD_PATH;
 use charly_ir::facts::User;
 
 use crate::process::{Identity, Program};
-
-/// The folders every program is searched in. A login over SSH has no `sbin`, so a session's own PATH would not do.
-pub const STANDARD_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Returns the environment of an author's command.
 ///

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use charly_ir::STANDARD_PATH;
 use charly_ir::message::Problem;
 
-use crate::environment::STANDARD_PATH;
 use crate::process::tree::Stat;
 use crate::tool::Tool;
 use crate::worker::WorkError;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use charly_ir::STANDARD_PATH;
 use charly_ir::message::Problem;
 
-use crate::environment::STANDARD_PATH;
 use crate::process::{self, Cancel, Exit, Program};
 use crate::venue::Venue;
 use crate::worker::WorkError;

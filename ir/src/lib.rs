@@ -30,5 +30,6 @@ pub mod stamp;
 pub mod text;
 
 pub use digest::Digest;
+pub use shell::STANDARD_PATH;
 pub use stamp::Stamp;
 pub use text::Text;

@@ -3,6 +3,9 @@
 use crate::plan::ShellHook;
 use crate::text::{Text, Tokens};
 
+/// The folders in which commands find programs on every venue, whatever candies there are.
+pub const STANDARD_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 impl ShellHook {
     /// Returns the hook in the language that every POSIX shell reads: exports sorted by name, then folders not yet in PATH.
     pub fn posix(&self, tokens: &Tokens) -> String {

@@ -17,7 +17,7 @@ use charly_target_core::{BoxError, Interrupts, Recipe};
 use super::{Ask, Layers, env};
 use crate::context::Context;
 use crate::exit::{Failure, Told};
-use crate::output::{Printer, download_bar};
+use crate::output::{Printer, transfer_bar};
 
 /// A deploy, ready to be compiled once its venue is known.
 #[derive(Debug)]
@@ -182,6 +182,12 @@ impl Downloads {
     }
 
     pub(crate) fn fetcher(&self) -> Fetcher {
+        let bar = transfer_bar(self.visible, "fetching");
+        Fetcher::new(self.folder.clone(), Self::agent(), self.interrupts.clone(), bar)
+    }
+
+    /// Returns what speaks HTTP, as this machine trusts certificates.
+    pub(crate) fn agent() -> ureq::Agent {
         let config = ureq::Agent::config_builder()
             .user_agent(concat!("charly/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(Duration::from_secs(30)))
@@ -189,7 +195,7 @@ impl Downloads {
             .timeout_per_read(Some(Duration::from_secs(60)))
             .tls_config(ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build())
             .build();
-        Fetcher::new(self.folder.clone(), config.into(), self.interrupts.clone(), download_bar(self.visible))
+        config.into()
     }
 }
 

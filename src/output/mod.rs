@@ -1,7 +1,6 @@
 //! What the program says: data on standard output, everything else on standard error.
 
 mod clean;
-mod download;
 mod fleet;
 mod json;
 mod plan;
@@ -11,9 +10,9 @@ mod prompt;
 mod report;
 mod summary;
 mod timings;
+mod transfer;
 
 pub(crate) use clean::clean;
-pub(crate) use download::download_bar;
 pub(crate) use fleet::{Ended, Fleet, FleetLine};
 pub(crate) use json::Line;
 pub(crate) use plan::{PlanView, gate_reason};
@@ -23,3 +22,4 @@ pub(crate) use prompt::{Question, ask, ask_secret, can_ask};
 pub(crate) use report::{calver, columns, counted, state_word, when};
 pub(crate) use summary::{Summary, checked, seconds};
 pub(crate) use timings::Timings;
+pub(crate) use transfer::transfer_bar;

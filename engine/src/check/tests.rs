@@ -160,7 +160,7 @@ fn commands_are_judged() {
                 "/ann {} {}\n{}:/opt/x/bin\n/dev/null",
                 user.name,
                 user.home,
-                crate::environment::STANDARD_PATH
+                charly_ir::STANDARD_PATH
             ))
         }
     );

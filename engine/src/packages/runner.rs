@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use charly_ir::STANDARD_PATH;
+
 use super::error::{Fault, PackageError};
 use super::manager::Account;
 use super::quiet;
@@ -31,9 +33,6 @@ impl Runner for Processes {
         process::run(program, &Cancel::default(), output)
     }
 }
-
-/// The six folders of a login as root: what starts an engine need not have them all.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The lines of output kept as evidence for an error.
 const TAIL_LINES: usize = 40;
@@ -142,7 +141,7 @@ impl Finished {
 /// The whole environment of a manager: nobody answers its questions, and its messages are in the language the parsers know.
 fn environment() -> BTreeMap<OsString, OsString> {
     [
-        ("PATH", PATH),
+        ("PATH", STANDARD_PATH),
         ("HOME", "/root"),
         ("LC_ALL", "C.UTF-8"),
         ("DEBIAN_FRONTEND", "noninteractive"),

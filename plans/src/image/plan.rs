@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use charly_ir::Text;
 use charly_ir::facts::User;
 use charly_ir::plan::{
     Action, CandyPlan, Command, Content, CustomService, InstallPlan, Op, Phase, Placement, Scope, Shell, ShellHook,
     ShellSnippet, Step, Venue,
 };
 use charly_ir::text::Tokens;
+use charly_ir::{STANDARD_PATH, Text};
 use serde_json::json;
 
 use crate::compile::Supervisor;
@@ -34,21 +34,29 @@ pub const SUPERVISORD: &str = "/etc/charly/supervisord.conf";
 /// Turns a plan for a host into one for an image whose user is known.
 ///
 /// What needs a running machine is left out: reboots, hooks around services, the start of a unit. What a host keeps in rc
-/// files stands in `/etc/profile.d`, and in the variables of the image.
-pub fn for_image(plan: InstallPlan, user: &User, supervisor: Supervisor) -> Result<ImagePlan, Diagnostics> {
+/// files stands in `/etc/profile.d`, and in the variables of the image. `path` has the folders that the base appended to PATH.
+pub fn for_image(
+    plan: InstallPlan,
+    user: &User,
+    supervisor: Supervisor,
+    path: Vec<String>,
+) -> Result<ImagePlan, Diagnostics> {
     let InstallPlan { format, os, arch, candies } = plan;
     let home = user.home.trim_end_matches('/').to_owned();
     let tokens = Tokens { home, user: user.name.clone(), uid: user.uid, gid: user.gid };
     let mut image = ImagePlan {
         plan: InstallPlan { format, os, arch, candies: Vec::with_capacity(candies.len()) },
         env: BTreeMap::new(),
-        path: Vec::new(),
+        path,
         notes: Vec::new(),
     };
     let mut found = Diagnostics::default();
     for mut candy in candies {
         let steps = std::mem::take(&mut candy.steps);
-        let mut cx = Context { tokens: &tokens, user, supervisor, image: &mut image, candy, found: &mut found };
+        // A command finds what the candies before its own brought, as it does on a host.
+        let before = std::iter::once(STANDARD_PATH.to_owned()).chain(image.path.iter().cloned());
+        let path = (!image.path.is_empty()).then(|| before.collect::<Vec<_>>().join(":"));
+        let mut cx = Context { tokens: &tokens, user, supervisor, path, image: &mut image, candy, found: &mut found };
         for step in steps {
             cx.convert(step);
         }
@@ -65,6 +73,8 @@ struct Context<'a> {
     tokens: &'a Tokens,
     user: &'a User,
     supervisor: Supervisor,
+    /// PATH for commands, where it is more than the standard one.
+    path: Option<String>,
     image: &'a mut ImagePlan,
     candy: CandyPlan,
     found: &'a mut Diagnostics,
@@ -99,6 +109,12 @@ impl Context<'_> {
             }
             Action::RemovalHook(body) => self.hook("pre_remove", &body),
             Action::Op(Op::Command(body)) if step.phase == Phase::Finish => self.hook("post_enable", &body),
+            Action::Op(Op::Command(mut body)) => {
+                if let Some(path) = &self.path {
+                    body.env.entry("PATH".to_owned()).or_insert_with(|| Text::new(path.clone()));
+                }
+                self.candy.steps.push(Step { action: Action::Op(Op::Command(body)), ..step });
+            }
             Action::Unsupported { what, reason } => self.note(&format!("{what}: {reason}")),
             Action::Reboot => {}
             _ => self.candy.steps.push(step),

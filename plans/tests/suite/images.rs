@@ -46,7 +46,8 @@ fn image(user: &User, supervisor: Supervisor) -> ImagePlan {
     let resolved = workspace.resolve(&[LayerRef::parse("demo").unwrap()]).unwrap();
     let options = Options { supervisor, ..Options::default() };
     let compiled = compile(&resolved, &debian(), &options).unwrap_or_else(|found| panic!("{}", found.render(false)));
-    for_image(compiled.plan, user, supervisor).unwrap_or_else(|found| panic!("{}", found.render(false)))
+    for_image(compiled.plan, user, supervisor, vec!["/opt/base".into()])
+        .unwrap_or_else(|found| panic!("{}", found.render(false)))
 }
 
 fn shown(image: &ImagePlan) -> serde_json::Value {

@@ -4,9 +4,10 @@ use charly_plans::image::Base;
 use charly_plans::load::Workspace;
 use charly_target_core::distribution::{release, releases};
 use charly_target_oci::build::{self, Settings};
+use charly_target_oci::source::Place;
 use charly_target_oci::store::{Image, Store};
 
-use super::make;
+use super::{hand_on, make};
 use crate::context::Context;
 use crate::exit::Failure;
 
@@ -25,7 +26,7 @@ pub(super) fn image(
             Ok(store.image(&name)?)
         }
         Base::Bootstrap(name) => bootstrapped(cx, store, name, settings).map(Some),
-        Base::Image(name) => Ok(store.image(name)?),
+        Base::Image(name) => fetched(cx, store, name).map(Some),
     }
 }
 
@@ -43,4 +44,21 @@ fn bootstrapped(cx: &Context, store: &Store, name: &str, settings: &Settings) ->
     }
     cx.printer.say(format_args!("making `{reference}` from packages, which takes half a minute once"));
     Ok(build::bootstrap(store, &reference, release, make::to_oci(std::env::consts::ARCH), settings)?)
+}
+
+/// Returns an image from elsewhere. One with a name in a registry is fetched once; what lies on disk is looked at each time,
+/// and costs nothing where it is what it was.
+fn fetched(cx: &Context, store: &Store, name: &str) -> Result<Image, Failure> {
+    let place = hand_on::below(Place::parse(name)?, &cx.project);
+    let is_remote = matches!(place, Place::Registry(_));
+    if is_remote
+        && !cx.refresh
+        && let Some(image) = store.image(name)?
+    {
+        return Ok(image);
+    }
+    if is_remote {
+        cx.printer.say(format_args!("fetching `{name}`; `--refresh` looks for a newer one"));
+    }
+    hand_on::fetch(cx, store, place, name)
 }

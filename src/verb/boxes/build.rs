@@ -4,7 +4,7 @@ use charly_target_oci::build::Built;
 use serde_json::json;
 
 use super::make::{self, How};
-use super::size;
+use super::{bytes_of, hand_on, store};
 use crate::context::Context;
 use crate::exit::{Exit, Outcome};
 use crate::output::{Line, bytes, counted};
@@ -19,11 +19,24 @@ pub(crate) struct Args {
     name: String,
     #[command(flatten)]
     how: How,
+    /// Write the image, too: `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE`, or a registry's `docker://HOST/NAME:TAG`
+    #[arg(short, long, value_name = "WHERE")]
+    output: Vec<String>,
+    /// Give the image to podman, too
+    #[arg(long)]
+    load: bool,
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let Built { image, name, is_new } = make::build(cx, &args.name, &args.how)?;
-    let size = size(&image);
+    let store = store(cx)?;
+    for to in &args.output {
+        hand_on::write(cx, &store, &image, to, false)?;
+    }
+    if args.load {
+        hand_on::to_podman(cx, &store, &image, &name)?;
+    }
+    let size = bytes_of(&image);
     if cx.printer.is_json() {
         let item = json!({
             "box": args.name, "image": name, "id": format!("sha256:{}", image.id),

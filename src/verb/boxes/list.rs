@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{make, size, store};
+use super::{bytes_of, make, store};
 use crate::context::Context;
 use crate::exit::{Exit, Outcome};
 use crate::output::{Line, bytes, columns};
@@ -30,7 +30,7 @@ pub(crate) fn run(cx: &Context, _: &Args) -> Outcome {
             let item = json!({
                 "box": name, "image": reference, "description": about,
                 "id": image.as_ref().map(|image| format!("sha256:{}", image.id)),
-                "size": image.as_ref().map(size),
+                "size": image.as_ref().map(bytes_of),
             });
             cx.printer.line(&Line::Item(item))?;
         }
@@ -44,7 +44,7 @@ pub(crate) fn run(cx: &Context, _: &Args) -> Outcome {
     let mut table = vec![["BOX", "IMAGE", "ID", "SIZE", "DESCRIPTION"].map(str::to_owned).to_vec()];
     for (name, reference, image, about) in rows {
         let (id, size) = match &image {
-            Some(image) => (image.id.short(), bytes(size(image))),
+            Some(image) => (image.id.short(), bytes(bytes_of(image))),
             None => ("not built".to_owned(), String::new()),
         };
         let name = if name.is_empty() { "-".to_owned() } else { name };

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::num::NonZero;
 
-use charly_ir::Digest;
 use charly_ir::facts::User;
 use charly_ir::message::SecretValue;
 use charly_ir::plan::InstallPlan;
+use charly_ir::{Digest, STANDARD_PATH};
 use charly_plans::compile::{Compiled, Options, Supervisor, compile};
 use charly_plans::diagnostic::Diagnostic;
 use charly_plans::image::{BoxLayer, ImagePlan, SUPERVISORD, for_image, labels};
@@ -115,7 +115,7 @@ pub(super) fn ready(
     };
     let Compiled { plan, blobs, warnings } = compile(&resolved, &traits.facts(&arch, user.clone()), &options)?;
     cx.printer.findings(warnings.iter())?;
-    let ImagePlan { mut plan, env, path, notes } = for_image(plan, &user, supervisor)?;
+    let ImagePlan { mut plan, env, path, notes } = for_image(plan, &user, supervisor, appended(config.as_ref()))?;
     for note in notes {
         cx.printer.say(format_args!("note: {}", crate::output::clean(&note)));
     }
@@ -134,11 +134,8 @@ pub(super) fn ready(
 }
 
 /// Builds one box whose base is there.
-fn one(cx: &Context, store: &Store, ready: &Ready, settings: &Settings) -> Result<Built, Failure> {
-    let downloads = Downloads::new(cx);
-    let supply = |plan: &InstallPlan| -> Box<dyn Supply> {
-        Box::new(PlanSupply::new(plan, ready.blobs.clone(), downloads.fetcher()))
-    };
+pub(super) fn one(cx: &Context, store: &Store, ready: &Ready, settings: &Settings) -> Result<Built, Failure> {
+    let supply = |plan: &InstallPlan| -> Box<dyn Supply> { ready.supply(cx, plan) };
     let blueprint = Blueprint {
         name: &ready.name,
         base: ready.base.as_ref(),
@@ -151,6 +148,13 @@ fn one(cx: &Context, store: &Store, ready: &Ready, settings: &Settings) -> Resul
     let built = cx.block_on(build::build(store, &blueprint, settings, &mut watcher));
     watcher.finish()?;
     Ok(built?)
+}
+
+impl Ready {
+    /// Returns what gives the bytes that a plan of some of its candies names.
+    pub(super) fn supply(&self, cx: &Context, plan: &InstallPlan) -> Box<dyn Supply> {
+        Box::new(PlanSupply::new(plan, self.blobs.clone(), Downloads::new(cx).fetcher()))
+    }
 }
 
 impl How {
@@ -194,6 +198,14 @@ fn supervisor(layer: &BoxLayer, init: Option<&str>) -> Result<Supervisor, Failur
             Err(finding.at(layer.place.clone()).hint("write `init: systemd` or `init: supervisord`").into())
         }
     }
+}
+
+/// Returns the folders that a base appended to PATH.
+fn appended(config: Option<&charly_target_oci::Config>) -> Vec<String> {
+    let env = config.and_then(|config| config.env().clone()).unwrap_or_default();
+    let path = env.iter().find_map(|line| line.strip_prefix("PATH=")).unwrap_or_default();
+    let folders = path.split(':').filter(|folder| !folder.is_empty());
+    folders.filter(|folder| !STANDARD_PATH.split(':').any(|known| known == *folder)).map(str::to_owned).collect()
 }
 
 /// Returns an architecture as images write it.

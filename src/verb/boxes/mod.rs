@@ -2,10 +2,15 @@
 
 mod base;
 mod build;
+mod diff;
+mod generate;
+mod hand_on;
 mod inspect;
 mod labels;
 mod list;
 mod make;
+mod merge;
+mod new;
 mod progress;
 mod validate;
 
@@ -22,10 +27,16 @@ use crate::output::Line;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Build(build::Args),
+    Generate(generate::Args),
     Validate(validate::Args),
     Inspect(inspect::Args),
     List(list::Args),
     Labels(labels::Args),
+    New(new::Args),
+    Push(hand_on::PushArgs),
+    Load(hand_on::LoadArgs),
+    Merge(merge::Args),
+    Diff(diff::Args),
 }
 
 /// Carry out the steps of one layer; charly calls this itself, in namespaces of their own
@@ -39,10 +50,16 @@ impl Verb {
     pub(crate) fn run(self, cx: &Context) -> Outcome {
         match self {
             Self::Build(args) => build::run(cx, &args),
+            Self::Generate(args) => generate::run(cx, &args),
             Self::Validate(args) => validate::run(cx, &args),
             Self::Inspect(args) => inspect::run(cx, &args),
             Self::List(args) => list::run(cx, &args),
             Self::Labels(args) => labels::run(cx, &args),
+            Self::New(args) => new::run(cx, &args),
+            Self::Push(args) => hand_on::push(cx, &args),
+            Self::Load(args) => hand_on::load(cx, &args),
+            Self::Merge(args) => merge::run(cx, &args),
+            Self::Diff(args) => diff::run(cx, &args),
         }
     }
 }
@@ -87,7 +104,7 @@ fn image(cx: &Context, store: &Store, name: &str) -> Result<(String, Image), Fai
 }
 
 /// Returns the size of an image's layers, as they are kept and sent.
-fn size(image: &Image) -> u64 {
+fn bytes_of(image: &Image) -> u64 {
     image.manifest.layers().iter().map(charly_target_oci::Descriptor::size).sum()
 }
 
@@ -138,7 +155,8 @@ impl From<BuildError> for Failure {
                 Self::new(Exit::Failed, problem.hint(format!("install it: `sudo apt-get install {program}`")))
             }
             BuildError::User(_) => Self::new(Exit::Invalid, problem),
-            BuildError::Place { .. }
+            BuildError::Context { .. }
+            | BuildError::Place { .. }
             | BuildError::Layer(_)
             | BuildError::Bootstrap { .. }
             | BuildError::Configuration(_) => Self::new(Exit::Failed, problem),

@@ -14,4 +14,4 @@ pub mod sandbox;
 pub mod source;
 pub mod store;
 
-pub use oci_spec::image::Descriptor;
+pub use oci_spec::image::{Config, Descriptor};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use charly_ir::STANDARD_PATH;
 use oci_spec::image::{
     Arch, Config, ConfigBuilder, History, HistoryBuilder, ImageConfiguration, ImageConfigurationBuilder, Os as OciOs,
     RootFsBuilder,
@@ -43,9 +44,6 @@ pub struct Made {
     /// When.
     pub at: u64,
 }
-
-/// PATH where a base says nothing.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Returns the configuration of an image: its base's, and over it what is wanted.
 pub(super) fn configuration(
@@ -98,7 +96,7 @@ fn run_time(before: Option<&Config>, wanted: &Wanted) -> Result<Config, BuildErr
         set(name, value.clone());
     }
     let at = env.iter().position(|(name, _)| name == "PATH").unwrap_or_else(|| {
-        env.insert(0, ("PATH".to_owned(), PATH.to_owned()));
+        env.insert(0, ("PATH".to_owned(), STANDARD_PATH.to_owned()));
         0
     });
     for folder in &wanted.path {

@@ -7,6 +7,7 @@
 //! | [`plain`] | layers of steps that only place files, written with nothing unpacked or run |
 //! | `cache` | layers that were built before, by what they were built from |
 //! | `bootstrap` | a base made from a distribution's packages |
+//! | `containerfile` | the same image in the language of others |
 //! | [`config`] | what an image says about how it is run |
 //!
 //! The steps of a candy that runs something are carried out by the same engine as anywhere, in a [`sandbox`](crate::sandbox).
@@ -18,11 +19,11 @@ pub mod accounts;
 mod bootstrap;
 mod cache;
 pub mod config;
+mod containerfile;
 pub mod plain;
 mod root;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::num::NonZero;
 use std::path::PathBuf;
 
@@ -42,6 +43,7 @@ use crate::store::{self, Contents, Image, Store, StoreError};
 pub use accounts::{Accounts, AnotherUser, Wish};
 pub use bootstrap::bootstrap;
 pub use config::Wanted;
+pub use containerfile::generate;
 pub use plain::PlaceError;
 pub use root::Traits;
 
@@ -170,6 +172,14 @@ pub enum BuildError {
         suite: &'static str,
         /// What was said.
         said: String,
+    },
+    /// A file of a context cannot be written.
+    #[error("`{path}` cannot be written")]
+    Context {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// The image's configuration is none.
     #[error("the image's configuration cannot be written")]
@@ -307,13 +317,7 @@ impl Builder<'_> {
         let sink = self.store.layer_sink()?;
         let mut writer = LayerWriter::new(sink, self.settings.compression, self.settings.threads);
         for (entry, source) in &entries {
-            let mut bytes: Box<dyn Read> = match source {
-                Source::Nothing => Box::new(std::io::empty()),
-                Source::Text(text) => Box::new(text.as_bytes()),
-                Source::Blob(digest) => {
-                    Box::new(supply.blob(*digest).map_err(|problem| place(PlaceError::Supply(problem)))?)
-                }
-            };
+            let mut bytes = plain::open(source, &mut *supply).map_err(place)?;
             writer.append(entry, &mut bytes)?;
             if self.settings.interrupts.count() > 0 {
                 return Err(BuildError::Stopped);

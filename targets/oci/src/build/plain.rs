@@ -3,6 +3,8 @@
 //! Invariant: what is placed is what the engine would place on a machine with the same files (`tests/e2e` compares the two).
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::ops::Range;
 
 use charly_ir::message::{Manifest, Member, MemberKind, Problem};
 use charly_ir::plan::{
@@ -46,16 +48,26 @@ pub enum PlaceError {
 
 /// Tells whether steps only place files that belong to somebody whose number is known.
 pub(super) fn is_plain(candy: &CandyPlan, accounts: &Accounts) -> bool {
-    candy.steps.iter().all(|step| {
-        let places = match &step.action {
-            Action::File(_) | Action::Op(Op::Copy(_) | Op::Write(_) | Op::Mkdir { .. } | Op::Link { .. }) => true,
-            Action::Op(Op::Download(download)) => download.extract != Extract::Sh,
-            Action::RepoChange(repo) => {
-                matches!(repo.source, RepoSource::Written { .. } | RepoSource::Fetched { .. })
-            }
-            _ => false,
-        };
-        places && owner(&step.scope, accounts).is_some()
+    candy.steps.iter().all(|step| is_plain_step(step, accounts))
+}
+
+/// Tells whether a step only places files that belong to somebody whose number is known.
+pub(super) fn is_plain_step(step: &Step, accounts: &Accounts) -> bool {
+    let places = match &step.action {
+        Action::File(_) | Action::Op(Op::Copy(_) | Op::Write(_) | Op::Mkdir { .. } | Op::Link { .. }) => true,
+        Action::Op(Op::Download(download)) => download.extract != Extract::Sh,
+        Action::RepoChange(repo) => matches!(repo.source, RepoSource::Written { .. } | RepoSource::Fetched { .. }),
+        _ => false,
+    };
+    places && owner(&step.scope, accounts).is_some()
+}
+
+/// Opens the bytes of an entry.
+pub(super) fn open<'a>(source: &'a Source, supply: &mut dyn Supply) -> Result<Box<dyn Read + 'a>, PlaceError> {
+    Ok(match source {
+        Source::Nothing => Box::new(io::empty()),
+        Source::Text(text) => Box::new(text.as_bytes()),
+        Source::Blob(digest) => Box::new(supply.blob(*digest).map_err(PlaceError::Supply)?),
     })
 }
 
@@ -67,8 +79,20 @@ pub(super) fn place(
     supply: &mut dyn Supply,
     epoch: u64,
 ) -> Result<Vec<(Entry, Source)>, PlaceError> {
+    place_some(candy, 0..candy.steps.len(), tree, accounts, supply, epoch)
+}
+
+/// Places what some steps of a candy place.
+pub(super) fn place_some(
+    candy: &CandyPlan,
+    steps: Range<usize>,
+    tree: &mut Tree,
+    accounts: &Accounts,
+    supply: &mut dyn Supply,
+    epoch: u64,
+) -> Result<Vec<(Entry, Source)>, PlaceError> {
     let mut cx = Context { tree, added: BTreeMap::new(), owner: (0, 0), epoch };
-    for (index, step) in (0..).zip(&candy.steps) {
+    for (index, step) in (0..).zip(&candy.steps).skip(steps.start).take(steps.len()) {
         cx.owner = owner(&step.scope, accounts).unwrap_or_default();
         cx.step(step, index, supply)?;
     }

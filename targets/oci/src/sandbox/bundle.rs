@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use charly_ir::STANDARD_PATH;
 use serde_json::{Value as Json, json};
 
 /// Where the engine's program is in the image while it runs; `/run` is a file system of the sandbox's own.
@@ -48,7 +49,7 @@ pub(super) fn config(root: &Path, engine: &Path, resolver: Option<&Path>) -> Jso
             "user": { "uid": 0, "gid": 0 },
             "args": [ENGINE],
             "env": [
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                format!("PATH={STANDARD_PATH}"),
                 "HOME=/root",
                 "LANG=C.UTF-8",
                 "container=oci",
