@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod boxes;
 mod candies;
 mod commands;
 mod cuts;
