@@ -10,9 +10,11 @@
 //! | [`unpack`] | one layer as a lower folder of an overlay |
 //! | [`upper`] | an overlay's upper folder as a layer's entries |
 //! | [`merge`] | several layers as one |
+//! | [`ahead`] | decompression in a thread of its own |
 //! | [`compress`] | compression by several workers |
 //! | [`error`] | why a layer cannot be written, read or unpacked |
 
+pub mod ahead;
 pub mod compress;
 pub mod entry;
 pub mod error;
@@ -24,6 +26,7 @@ pub mod unpack;
 pub mod upper;
 pub mod write;
 
+pub use ahead::Ahead;
 pub use compress::Compression;
 pub use entry::{Entry, Kind};
 pub use error::LayerError;

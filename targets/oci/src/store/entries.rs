@@ -10,7 +10,7 @@ use charly_ir::Digest;
 use charly_ir::digest::Hasher;
 
 use super::{Store, StoreError};
-use crate::layer::{Compression, Entry, Kind, LayerError, LayerReader, Limits, decompress, list};
+use crate::layer::{Ahead, Compression, Entry, Kind, LayerError, LayerReader, Limits, list};
 
 const MAGIC: &[u8] = b"charly entries 1\n";
 
@@ -75,8 +75,9 @@ impl Store {
         let mut start = [0; 4];
         let count = blob.read(&mut start).map_err(unread)?;
         let compression = Compression::of_magic(&start[..count]);
-        let mut packed = Tap::new(io::Cursor::new(&start[..count]).chain(blob));
-        let plain = Tap::new(decompress(&mut packed).map_err(unread)?);
+        let packed = Tap::new(io::Cursor::new(start).take(count as u64).chain(blob));
+        // The archive is digested here and the blob there: together they take longer than what unpacks it.
+        let plain = Tap::new(Ahead::new(packed));
         let mut reader = LayerReader::of_tar(plain, &name, limits);
         let mut small = BTreeMap::new();
         let entries = list(&mut reader, &mut |entry, content| {
@@ -91,10 +92,7 @@ impl Store {
         })?;
         let Tap { input, hasher, count: uncompressed } = reader.finish()?;
         let diff_id = hasher.finish();
-        drop(input);
-        // What a decoder did not want is of the blob all the same.
-        io::copy(&mut packed, &mut io::sink()).map_err(unread)?;
-        let got = packed.hasher.finish();
+        let got = input.finish().map_err(unread)?.hasher.finish();
         if got != *layer {
             return Err(StoreError::Damaged { want: *layer, got });
         }
