@@ -86,7 +86,8 @@ def main():
                     (project / "candy/small/charly.yml").read_text().replace("content: ", "content: x")
                 )
                 note(f"charly {kind}, one small candy on top", build("top", "--compression", kind))
-                some.write_bytes(some.read_bytes()[:-1] + bytes([run + 65]))
+                results.setdefault("n", []).append(0)
+                some.write_bytes(some.read_bytes()[:-1] + bytes([len(results.get("n", [])) % 200 + 32]))
                 note(f"charly {kind}, one file changed inside", build("big", "--compression", kind))
             if shutil.which("zstd"):
                 note("floor: tar | zstd", timed(["sh", "-c", f"tar -C {big}/files -cf - . | zstd -q -T0 -3 -o /dev/null -f"], env))
@@ -111,7 +112,7 @@ def main():
                 timed(["umoci", "insert", "--image", f"{layout}:big", f"{big}/files", "/opt/app"], env)
                 note("umoci", time.monotonic() - start)
                 shutil.rmtree(layout, ignore_errors=True)
-        median = {what: statistics.median(seconds) for what, seconds in results.items()}
+        median = {what: statistics.median(seconds) for what, seconds in results.items() if what != "n"}
         print("\nmedians")
         for what, seconds in median.items():
             ratios = [

@@ -48,6 +48,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let blueprint = Blueprint {
         name: &ready.name,
         base: ready.base.as_ref(),
+        in_base: &ready.in_base,
         plan: &ready.plan,
         wanted: ready.wanted.clone(),
         secrets: &std::collections::BTreeMap::new(),

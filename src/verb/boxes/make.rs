@@ -62,6 +62,7 @@ pub(super) struct Ready {
     pub(super) plan: InstallPlan,
     /// What it says about how it is run.
     pub(super) wanted: Wanted,
+    pub(super) in_base: Vec<(String, Digest)>,
     secrets: BTreeMap<String, SecretValue>,
     blobs: BTreeMap<Digest, Content>,
 }
@@ -100,6 +101,7 @@ pub(super) fn ready(
     })?;
     let known: BTreeMap<String, String> =
         config.as_ref().and_then(|config| config.labels().clone()).unwrap_or_default().into_iter().collect();
+    let in_base = labels::candies(&known).into_iter().map(|held| (held.name, held.digest)).collect();
     let init = layer.spec.init.clone().or_else(|| known.get(&labels::name("init")).cloned());
     let supervisor = supervisor(layer, init.as_deref())?;
     let wishes = how.compile.wishes()?;
@@ -130,7 +132,7 @@ pub(super) fn ready(
         Blob::Bytes(bytes) => (digest, Content::Memory(bytes.into())),
         Blob::File(path, stamp) => (digest, Content::Stamped(path, stamp)),
     });
-    Ok(Ready { name: reference(layer), base, plan, wanted, secrets: wishes.secrets, blobs: blobs.collect() })
+    Ok(Ready { name: reference(layer), base, plan, wanted, in_base, secrets: wishes.secrets, blobs: blobs.collect() })
 }
 
 /// Builds one box whose base is there.
@@ -139,6 +141,7 @@ pub(super) fn one(cx: &Context, store: &Store, ready: &Ready, settings: &Setting
     let blueprint = Blueprint {
         name: &ready.name,
         base: ready.base.as_ref(),
+        in_base: &ready.in_base,
         plan: &ready.plan,
         wanted: ready.wanted.clone(),
         secrets: &ready.secrets,

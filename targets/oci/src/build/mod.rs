@@ -33,7 +33,6 @@ use charly_ir::plan::{CandyPlan, Gate, InstallPlan};
 use charly_target_core::target::{Compiled, Run};
 use charly_target_core::{BoxError, DeployTarget, Interrupts, Observer, Recipe, Supply, TargetError};
 use oci_spec::OciSpecError;
-use oci_spec::image::ImageConfiguration;
 
 use crate::layer::{Compression, Entry, Layer, LayerError, LayerWriter};
 use crate::sandbox::venue::Wanted as WantedRun;
@@ -78,6 +77,8 @@ pub struct Blueprint<'a> {
     pub name: &'a str,
     /// What it starts from; nothing where that is nothing.
     pub base: Option<&'a Image>,
+    /// The candies that the base holds, with the digests of their plans.
+    pub in_base: &'a [(String, Digest)],
     /// What is to be in it.
     pub plan: &'a InstallPlan,
     /// What it says about how it is run.
@@ -217,13 +218,12 @@ pub async fn build(
         root: Root::new(store, base.map(|base| store.layers(base)).transpose()?.unwrap_or_default()),
         cache: Cache::new(&settings.folder),
     };
-    let in_base = base.map(|base| candies_of(&base.config)).unwrap_or_default();
     let (mut made, mut created) = (Vec::new(), 0);
     let candies = &blueprint.plan.candies;
     for (at, candy) in candies.iter().enumerate() {
         let digest = candy.digest();
         let mut say = |state| watch.candy(at, candies.len(), &candy.name, state);
-        if in_base.iter().any(|known| (known.0.as_str(), known.1) == (&candy.name, digest)) {
+        if blueprint.in_base.iter().any(|(name, known)| *name == candy.name && *known == digest) {
             say(State::InBase);
             continue;
         }
@@ -418,13 +418,6 @@ impl Recipe for OneCandy {
         let compiled = self.0.lock().ok().and_then(|mut compiled| compiled.take());
         compiled.ok_or_else(|| Problem::new("a build asks its engine once").what.into())
     }
-}
-
-/// Returns the candies that an image says it holds: names and digests.
-fn candies_of(config: &ImageConfiguration) -> Vec<(String, Digest)> {
-    let labels = config.config().as_ref().and_then(|config| config.labels().clone()).unwrap_or_default();
-    let labels = labels.into_iter().collect();
-    charly_plans::image::labels::candies(&labels).into_iter().map(|held| (held.name, held.digest)).collect()
 }
 
 /// Returns the moment that a version `YYYY.DDD.HHMM` names, in seconds since 1970.
