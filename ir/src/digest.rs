@@ -1,7 +1,7 @@
 //! SHA-256 digests, written as 64 lower-case hexadecimal digits.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, BufWriter, Read, Write};
 use std::str::FromStr;
 
 use serde::de::{self, Visitor};
@@ -23,6 +23,14 @@ impl Digest {
     /// Digests bytes that are already in memory.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// Digests what is written, without keeping it.
+    pub fn of_written<E>(write: impl FnOnce(&mut dyn Write) -> Result<(), E>) -> Result<Self, E> {
+        let mut hasher = BufWriter::with_capacity(16 << 10, Hasher::new());
+        write(&mut hasher)?;
+        // A hasher takes whatever it is given.
+        Ok(hasher.into_inner().map_or_else(|_| Hasher::new(), |hasher| hasher).finish())
     }
 
     /// Digests a stream and returns its length in bytes too.
@@ -64,6 +72,17 @@ impl Digest {
             pair[1] = DIGITS[usize::from(byte & 15)];
         }
         std::str::from_utf8(place).unwrap_or_default()
+    }
+}
+
+impl Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -611,7 +611,7 @@ impl fmt::Display for BuilderKind {
 
 fn digest_of(value: &impl Serialize) -> Digest {
     // Every type of this module has string keys and finite numbers, so it always serializes.
-    Digest::of(&serde_json::to_vec(value).expect("plan types serialize"))
+    Digest::of_written(|into| serde_json::to_writer(into, value)).expect("plan types serialize")
 }
 
 #[cfg(test)]

@@ -82,7 +82,8 @@ struct Context<'a> {
 
 impl Context<'_> {
     fn convert(&mut self, step: Step) {
-        let scope = match step.scope {
+        let Step { id, title, scope, venue, gate, phase, action } = step;
+        let scope = match scope {
             // Whoever owns an image's files is known by number: names may be added later.
             Scope::User | Scope::UserProfile if self.user.uid != 0 => {
                 Scope::Other(format!("{}:{}", self.user.uid, self.user.gid))
@@ -90,16 +91,20 @@ impl Context<'_> {
             Scope::User | Scope::UserProfile => Scope::System,
             scope => scope,
         };
-        let action = step.action.clone().resolve(self.tokens);
+        let action = action.resolve(self.tokens);
         if let Some(Content::Secret(name)) = action.placement().map(|file| &file.content) {
             let finding = Diagnostic::error(format!(
-                "`{}` of the candy `{}` would write the secret `{name}` into the image",
-                step.id, self.candy.name
+                "`{id}` of the candy `{}` would write the secret `{name}` into the image",
+                self.candy.name
             ));
             self.found.push(finding.hint("everybody who has an image has all of it; give secrets to its containers"));
             return;
         }
-        let step = Step { scope, action, ..step };
+        if let Action::File(_) | Action::Op(Op::Copy(_) | Op::Write(_) | Op::Mkdir { .. } | Op::Link { .. }) = action {
+            // Of most plans that is nearly all, and nothing more becomes of it.
+            return self.candy.steps.push(Step { id, title, scope, venue, gate, phase, action });
+        }
+        let step = Step { id, title, scope, venue, gate, phase, action };
         match step.action.clone() {
             Action::ShellHook(hook) => self.shell_hook(&step, &hook),
             Action::ShellSnippet(snippet) => self.shell_snippet(&step, &snippet),

@@ -1,6 +1,6 @@
 //! A candy's own folder, on disk or in the program.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -95,7 +95,9 @@ pub(crate) fn find_sources(folder: &Folder, path: &str, known: Option<&dyn Diges
         }
         Folder::Disk(root) => {
             let mut found = Vec::new();
-            walk(root, reach(root, path)?, String::new(), 0, &mut found)?;
+            let real = reach(root, path)?;
+            let kind = fs::metadata(&real)?;
+            walk(root, real, &kind, String::new(), 0, &mut found)?;
             found.sort_by(|one, other| one.below.cmp(&other.below));
             let files: Vec<_> = found.iter().map(|file| (file.path.as_path(), file.stamp)).collect();
             let digests = digests::of(&files, known)?;
@@ -137,11 +139,17 @@ struct Found {
     stamp: Stamp,
 }
 
-fn walk(root: &Path, real: PathBuf, below: String, depth: usize, found: &mut Vec<Found>) -> io::Result<()> {
+fn walk(
+    root: &Path,
+    real: PathBuf,
+    kind: &Metadata,
+    below: String,
+    depth: usize,
+    found: &mut Vec<Found>,
+) -> io::Result<()> {
     if depth > 32 {
         return Err(io::Error::other("its folders are nested too deep"));
     }
-    let kind = fs::metadata(&real)?;
     if kind.is_dir() {
         for entry in fs::read_dir(&real)? {
             let entry = entry?;
@@ -150,16 +158,24 @@ fn walk(root: &Path, real: PathBuf, below: String, depth: usize, found: &mut Vec
                 return Err(io::Error::other("a name in it is not UTF-8"));
             };
             let below = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
-            let is_link = entry.file_type()?.is_symlink();
-            let inner = if is_link { resolve(root, &entry.path())? } else { entry.path() };
-            walk(root, inner, below, depth + 1, found)?;
+            let path = entry.path();
+            let (inner, kind) = if entry.file_type()?.is_symlink() {
+                let inner = resolve(root, &path)?;
+                let kind = fs::metadata(&inner)?;
+                (inner, kind)
+            } else {
+                // Looked up from the folder that is open already: of a thousand files this is most of the work.
+                let kind = entry.metadata()?;
+                (path, kind)
+            };
+            walk(root, inner, &kind, below, depth + 1, found)?;
         }
         return Ok(());
     }
     if !kind.is_file() {
         return Err(io::Error::other("it is neither a file nor a folder"));
     }
-    found.push(Found { below, path: real, stamp: Stamp::of(&kind) });
+    found.push(Found { below, path: real, stamp: Stamp::of(kind) });
     Ok(())
 }
 

@@ -50,6 +50,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         base: ready.base.as_ref(),
         in_base: &ready.in_base,
         plan: &ready.plan,
+        digests: &ready.digests,
         wanted: ready.wanted.clone(),
         secrets: &std::collections::BTreeMap::new(),
         supply: &supply,

@@ -5,7 +5,7 @@ use std::num::NonZero;
 
 use charly_ir::facts::User;
 use charly_ir::message::SecretValue;
-use charly_ir::plan::InstallPlan;
+use charly_ir::plan::{CandyPlan, InstallPlan};
 use charly_ir::{Digest, STANDARD_PATH};
 use charly_plans::compile::{Compiled, Options, Supervisor, compile};
 use charly_plans::diagnostic::Diagnostic;
@@ -60,6 +60,8 @@ pub(super) struct Ready {
     pub(super) base: Option<Image>,
     /// What is to be in it.
     pub(super) plan: InstallPlan,
+    /// The digests of its candies' plans.
+    pub(super) digests: Vec<Digest>,
     /// What it says about how it is run.
     pub(super) wanted: Wanted,
     pub(super) in_base: Vec<(String, Digest)>,
@@ -125,14 +127,24 @@ pub(super) fn ready(
     let mut variables: BTreeMap<String, String> =
         layer.spec.env.iter().map(|(name, value)| (name.to_string(), value.value.clone())).collect();
     variables.extend(env);
-    let added: Vec<_> = plan.candies.iter().map(|candy| (candy, candy.digest())).collect();
+    let digests: Vec<_> = plan.candies.iter().map(CandyPlan::digest).collect();
+    let added: Vec<_> = plan.candies.iter().zip(digests.iter().copied()).collect();
     let labels = labels::of_box(&known, layer, &added, &user, &variables);
     let wanted = wanted(layer, &user, base_user.as_deref(), supervisor, variables, path, labels);
     let blobs = blobs.into_iter().map(|(digest, blob)| match blob {
         Blob::Bytes(bytes) => (digest, Content::Memory(bytes.into())),
         Blob::File(path, stamp) => (digest, Content::Stamped(path, stamp)),
     });
-    Ok(Ready { name: reference(layer), base, plan, wanted, in_base, secrets: wishes.secrets, blobs: blobs.collect() })
+    Ok(Ready {
+        name: reference(layer),
+        base,
+        plan,
+        digests,
+        wanted,
+        in_base,
+        secrets: wishes.secrets,
+        blobs: blobs.collect(),
+    })
 }
 
 /// Builds one box whose base is there.
@@ -143,6 +155,7 @@ pub(super) fn one(cx: &Context, store: &Store, ready: &Ready, settings: &Setting
         base: ready.base.as_ref(),
         in_base: &ready.in_base,
         plan: &ready.plan,
+        digests: &ready.digests,
         wanted: ready.wanted.clone(),
         secrets: &ready.secrets,
         supply: &supply,

@@ -81,6 +81,8 @@ pub struct Blueprint<'a> {
     pub in_base: &'a [(String, Digest)],
     /// What is to be in it.
     pub plan: &'a InstallPlan,
+    /// The digests of its candies' plans, in the same order.
+    pub digests: &'a [Digest],
     /// What it says about how it is run.
     pub wanted: Wanted,
     /// The values of the secrets that commands ask for. They reach these commands alone, and no layer or label.
@@ -220,8 +222,7 @@ pub async fn build(
     };
     let (mut made, mut created) = (Vec::new(), 0);
     let candies = &blueprint.plan.candies;
-    for (at, candy) in candies.iter().enumerate() {
-        let digest = candy.digest();
+    for (at, (candy, digest)) in candies.iter().zip(blueprint.digests.iter().copied()).enumerate() {
         let mut say = |state| watch.candy(at, candies.len(), &candy.name, state);
         if blueprint.in_base.iter().any(|(name, known)| *name == candy.name && *known == digest) {
             say(State::InBase);
