@@ -30,6 +30,7 @@ pub(super) struct Outgoing {
 enum Item {
     Message(Box<Request>),
     Manifest(u32),
+    Image,
     /// A blob, from some byte on.
     Blob(Digest, u64),
 }
@@ -78,6 +79,14 @@ impl Outgoing {
         self.queue.push_back(Item::Manifest(step));
     }
 
+    /// Queues the image that is to be delivered, but for its layers. Those are large, and sent packed however fast the link.
+    pub(super) fn image(&mut self) {
+        if self.is_packed() {
+            self.pace = Pace::always_worth_it();
+        }
+        self.queue.push_back(Item::Image);
+    }
+
     /// Queues a blob, of which so many bytes are there already.
     pub(super) fn blob(&mut self, digest: Digest, from: u64) {
         self.total += self.sizes.get(&digest).copied().unwrap_or(0).saturating_sub(from);
@@ -111,6 +120,13 @@ impl Outgoing {
                         }
                     }
                     Request::Manifest(manifest)
+                }
+                Err(problem) => Request::Missing { problem },
+            },
+            Item::Image => match supply.image() {
+                Ok((image, sizes)) => {
+                    self.sizes.extend(sizes);
+                    Request::Image(image)
                 }
                 Err(problem) => Request::Missing { problem },
             },
