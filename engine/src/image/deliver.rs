@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::Site;
 use super::name::Name;
-use super::podman::{Checked, Damage, Podman, Stored};
+use super::podman::{self, Checked, Damage, Podman, Stored};
 use super::pull::{Pulled, pull};
 use super::scratch::Scratch;
 use super::seal::{self, Seal};
@@ -36,8 +36,18 @@ pub(super) struct Wanted {
 pub(crate) fn deliver(order: &Deliver, site: &Site<'_>, peer: &mut dyn Peer) -> Result<Delivered, WorkError> {
     let name: Name = order.name.parse().map_err(|error| WorkError::Plan(format!("{error}")))?;
     let podman = Podman::new(&site.user, site.cancel);
-    let mut delivery =
-        Delivery { order, name, site, podman, peer, wanted: None, fresh: BTreeSet::new(), bytes: 0, damaged: Vec::new() };
+    let mut delivery = Delivery {
+        order,
+        name,
+        site,
+        podman,
+        peer,
+        wanted: None,
+        storage: None,
+        fresh: BTreeSet::new(),
+        bytes: 0,
+        damaged: Vec::new(),
+    };
     delivery.deliver()
 }
 
@@ -48,6 +58,8 @@ struct Delivery<'a> {
     podman: Podman<'a>,
     peer: &'a mut dyn Peer,
     wanted: Option<Wanted>,
+    /// Where storage is, as far as it is known.
+    storage: Option<PathBuf>,
     fresh: BTreeSet<Digest>,
     bytes: u64,
     damaged: Vec<String>,
@@ -57,9 +69,10 @@ impl Delivery<'_> {
     fn deliver(&mut self) -> Result<Delivered, WorkError> {
         let (id, name) = (self.order.image, self.name.to_string());
         let mut there = self.podman.images(&[&id.to_string(), &name])?;
-        let former = there.iter().find(|image| image.id != id).map(|image| image.id);
-        there.retain(|image| image.id == id);
-        let mut here = there.pop();
+        let here = there.iter().position(|image| image.id == id);
+        let mut here = here.map(|at| there.swap_remove(at));
+        let former = there.pop();
+        self.storage = former.as_ref().and_then(Stored::storage);
         let (mut rounds, mut names) = (0, BTreeSet::from([name.clone()]));
         let image = loop {
             let image = match here.take() {
@@ -79,8 +92,11 @@ impl Delivery<'_> {
         for name in names.difference(&image.tags) {
             self.podman.tag(id, name)?;
         }
-        if let Some(former) = former {
-            self.drop_former(former)?;
+        // The generation that had the name before goes, unless it has another, or somebody uses it: then podman keeps it.
+        if let Some(former) = former
+            && former.tags.iter().all(|tag| names.contains(tag))
+        {
+            self.podman.remove(former.id, false)?;
         }
         Ok(Delivered {
             name,
@@ -109,9 +125,13 @@ impl Delivery<'_> {
             })?;
         scratch.forget();
         drop(scratch);
+        let diffs: Vec<Digest> = wanted.layers.iter().map(|(layer, _)| *layer).collect();
         self.wanted = Some(wanted);
         self.fresh.extend(fresh);
         self.bytes += bytes;
+        if let Some(layers) = self.storage.as_deref().and_then(|storage| podman::chain(storage, &diffs)) {
+            return Ok(Stored { id, tags: BTreeSet::new(), layers });
+        }
         self.podman.images(&[&id.to_string()])?.pop().ok_or_else(|| {
             let problem = Problem::new("podman took the image and does not know it afterwards");
             WorkError::Program(Box::new(problem.hint("see what `podman images` says there")))
@@ -208,14 +228,6 @@ impl Delivery<'_> {
         Ok(())
     }
 
-    /// Takes the generation away that had the name before, unless it has another or somebody uses it.
-    fn drop_former(&mut self, former: Digest) -> Result<(), WorkError> {
-        let nameless = |image: &Stored| image.id == former && image.tags.is_empty();
-        if self.podman.images(&[&former.to_string()])?.iter().any(nameless) {
-            self.podman.remove(former, false)?;
-        }
-        Ok(())
-    }
 }
 
 /// Makes all of a storage durable.

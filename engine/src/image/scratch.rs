@@ -7,12 +7,19 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use charly_ir::Digest;
 use charly_ir::message::Problem;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::worker::WorkError;
+
+/// How much of a layer is kept before it is told whether keeping it is worth while.
+const WORTH: u64 = 16 << 20;
+
+/// In how many milliseconds that came where it is not: with 32 MB a second there are better uses for a disk.
+const FAST_MS: u128 = 500;
 
 /// The folder of one delivery at a time.
 #[derive(Debug)]
@@ -24,9 +31,11 @@ pub(super) struct Scratch {
 /// The beginning of a layer, which grows.
 #[derive(Debug)]
 pub(super) struct Beginning {
-    /// Absent where there is no room for it: then a cut costs more, and that is all.
+    /// Absent where it is not kept: then a cut costs more, and that is all.
     file: Option<File>,
     path: PathBuf,
+    came: u64,
+    since: Instant,
 }
 
 impl Scratch {
@@ -86,7 +95,8 @@ impl Scratch {
     pub(super) fn append(&self, layer: Digest, from: u64) -> Beginning {
         let path = self.incoming().join(layer.to_string());
         let file = OpenOptions::new().create(true).append(true).open(&path).ok();
-        Beginning { file: file.filter(|file| file.set_len(from).is_ok()), path }
+        let file = file.filter(|file| file.set_len(from).is_ok());
+        Beginning { file, path, came: 0, since: Instant::now() }
     }
 
     /// Forgets what came of layers: they are in storage, or they were not what they should be.
@@ -110,10 +120,11 @@ impl Drop for Scratch {
 impl Beginning {
     /// Keeps the next bytes.
     pub(super) fn write(&mut self, bytes: &[u8]) {
-        if let Some(file) = &mut self.file
-            && file.write_all(bytes).is_err()
-        {
-            // The room is better used by podman.
+        let Some(file) = &mut self.file else { return };
+        self.came += bytes.len() as u64;
+        let is_fast = || self.since.elapsed().as_millis() < FAST_MS;
+        // What came at once comes at once again, and the room is better used by podman.
+        if file.write_all(bytes).is_err() || (self.came >= WORTH && is_fast()) {
             self.file = None;
             let _ = fs::remove_file(&self.path);
         }
