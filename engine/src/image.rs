@@ -42,6 +42,8 @@ pub(crate) struct Site<'a> {
     pub user: User,
     /// That user's folder for what may be thrown away.
     pub cache: PathBuf,
+    /// Where that user's storage usually is; only what is done first depends on it.
+    pub storage: PathBuf,
     /// Whether to stop.
     pub cancel: &'a Cancel,
 }

@@ -1,5 +1,6 @@
 //! Images on their way into a machine's podman: once, in part, again, damaged, in use, cut off.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -46,12 +47,14 @@ impl Shelf {
                 let path = tree.join(path);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 std::fs::write(&path, bytes).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
             }
             let file = format!("{number}.tar");
             // A folder that its owner alone may enter, and that is somebody's who is nobody outside.
-            std::fs::create_dir_all(tree.join(format!("var/private{number}/within"))).unwrap();
-            tar(&folder.join(&file), &tree, &["--mode=u=rwX,go=rX", "--exclude=./var"]);
-            tar(&folder.join(&file), &tree, &["--append", "--owner=33", "--group=33", "--mode=0700", "./var"]);
+            std::fs::create_dir_all(tree.join(format!("private{number}/within"))).unwrap();
+            tar(&folder.join(&file), &tree, &["--mode=u=rwX,go=rX", "--exclude=./private*"]);
+            let private = format!("./private{number}");
+            tar(&folder.join(&file), &tree, &["--append", "--owner=33", "--group=33", "--mode=0700", &private]);
             ids.push(format!("sha256:{}", Digest::of(&std::fs::read(folder.join(&file)).unwrap())));
             files.push(file);
         }
@@ -72,28 +75,15 @@ impl Shelf {
 
 fn tar(archive: &Path, folder: &Path, more: &[&str]) {
     let mut tar = Command::new("tar");
-    let fixed = ["--sort=name", "--mtime=@1700000000", "--numeric-owner"];
     if more.contains(&"--append") {
-        tar.arg("--no-recursion").args(fixed);
-        tar.arg("--file").arg(archive).arg("--directory").arg(folder).args(more);
-        tar.arg(walk(folder, &more[more.len() - 1][2..]));
+        tar.args(more);
     } else {
-        tar.arg("--create").args(fixed).args(["--owner=0", "--group=0"]);
-        tar.arg("--file").arg(archive).arg("--directory").arg(folder);
-        let is_whole = more.iter().all(|word| word.starts_with('-'));
-        tar.args(more).args(is_whole.then_some("."));
+        tar.args(["--create", "--owner=0", "--group=0"]).args(more);
+        tar.args(more.iter().all(|word| word.starts_with('-')).then_some("."));
     }
-    let output = tar.output().unwrap();
+    tar.args(["--sort=name", "--mtime=@1700000000", "--numeric-owner", "--file"]).arg(archive);
+    let output = tar.current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The deepest of the folders below one, which has one each.
-fn walk(folder: &Path, below: &str) -> PathBuf {
-    let mut path = PathBuf::from(below);
-    while let Some(entry) = std::fs::read_dir(folder.join(&path)).unwrap().next() {
-        path.push(entry.unwrap().file_name());
-    }
-    path
 }
 
 fn delivered(said: &Said) -> &Value {
@@ -144,9 +134,9 @@ fn an_image_is_brought_once_and_then_in_part() -> Result {
         // Another name for what is there, and a generation that a container needs.
         remote.cp(&two, &format!("{storage} --as team/web:2")).exits(0);
         assert_eq!(remote.says(user, "localhost/team/web:2"), "second");
-        remote.world.ok(user, "podman untag web && podman create --name user --network none team/web:2 >/dev/null");
+        remote.world.ok(user, "podman untag web localhost/web:latest && podman create --name user --network none localhost/team/web:2 >/dev/null");
         remote.cp(&one, &format!("{storage} --as team/web:2")).exits(0);
-        assert_eq!(remote.says(user, "team/web:2"), "first");
+        assert_eq!(remote.says(user, "localhost/team/web:2"), "first");
         assert_eq!(remote.world.ok(user, "podman start --attach user").trim(), "second");
     }
     assert_eq!(listening(), before, "nothing listens any more");
@@ -221,7 +211,7 @@ fn a_delivery_that_is_cut_is_gone_on_with() -> Result {
             remote.proxy.harm(Fault { direction: Direction::ToServer, at: part, act: Act::Reset });
             let cut = remote.run_through("deploy", &format!("vm cp-box @ {}{storage}", image.display()));
             assert_eq!(cut.exit, 4, "{cut}");
-            remote.world.await_in_guest("! pgrep --exact charly-guest && ! pgrep --exact podman");
+            remote.world.await_in_guest("! pgrep --list-full --exact charly-guest");
             remote.world.code(user, 125, "podman image exists web || exit 125");
         }
         remote.proxy.heal();

@@ -68,19 +68,24 @@ struct Delivery<'a> {
 impl Delivery<'_> {
     fn deliver(&mut self) -> Result<Delivered, WorkError> {
         let (id, name) = (self.order.image, self.name.to_string());
-        let mut there = self.podman.images(&[&id.to_string(), &name])?;
+        let (mut there, pulled) = self.look(&name)?;
         let here = there.iter().position(|image| image.id == id);
         let mut here = here.map(|at| there.swap_remove(at));
         let former = there.pop();
         self.storage = former.as_ref().and_then(Stored::storage);
+        let was_there = here.is_some();
         let (mut rounds, mut names) = (0, BTreeSet::from([name.clone()]));
+        let mut is_taken = pulled;
         let image = loop {
             let image = match here.take() {
                 Some(image) => image,
                 None if rounds == ROUNDS => return Err(damaged_again()),
                 None => {
                     rounds += 1;
-                    self.pull()?
+                    if !std::mem::take(&mut is_taken) {
+                        self.pull()?;
+                    }
+                    self.stored()?
                 }
             };
             names.extend(image.tags.iter().cloned());
@@ -103,14 +108,33 @@ impl Delivery<'_> {
             layers: u32::try_from(image.layers.len()).unwrap_or(u32::MAX),
             sent_layers: u32::try_from(self.fresh.len()).unwrap_or(u32::MAX),
             sent_bytes: self.bytes,
-            was_there: rounds == 0,
+            was_there: was_there && self.damaged.is_empty(),
             damaged: std::mem::take(&mut self.damaged),
         })
     }
 
-    /// Takes the image from the controller, and returns it as it is stored.
-    fn pull(&mut self) -> Result<Stored, WorkError> {
-        let id = self.order.image;
+    /// Says what storage has of the image and of the name, and takes the image at the same time where it seems not to be there:
+    /// were it there all the same, podman would find nothing to take.
+    fn look(&mut self, name: &str) -> Result<(Vec<Stored>, bool), WorkError> {
+        let id = self.order.image.to_string();
+        if self.site.storage.join("overlay-images").join(&id).exists() || !self.site.storage.exists() {
+            return Ok((self.podman.images(&[&id, name])?, false));
+        }
+        let podman = self.podman.clone();
+        std::thread::scope(|scope| {
+            let looking = scope.spawn(|| podman.images(&[&id, name]));
+            let pulled = self.pull();
+            let there = looking.join().unwrap_or(Err(WorkError::Cancelled));
+            pulled?;
+            // Which of both was first is not known: what was taken just now is not what there was.
+            let mut there = there?;
+            there.retain(|image| image.id != self.order.image);
+            Ok((there, true))
+        })
+    }
+
+    /// Takes the image from the controller.
+    fn pull(&mut self) -> Result<(), WorkError> {
         let wanted = match self.wanted.take() {
             Some(wanted) => wanted,
             None => self.ask()?,
@@ -125,10 +149,17 @@ impl Delivery<'_> {
             })?;
         scratch.forget();
         drop(scratch);
-        let diffs: Vec<Digest> = wanted.layers.iter().map(|(layer, _)| *layer).collect();
         self.wanted = Some(wanted);
         self.fresh.extend(fresh);
         self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Returns an image that was taken just now, as it is stored.
+    fn stored(&self) -> Result<Stored, WorkError> {
+        let id = self.order.image;
+        let layers = self.wanted.iter().flat_map(|wanted| &wanted.layers);
+        let diffs: Vec<Digest> = layers.map(|(layer, _)| *layer).collect();
         if let Some(layers) = self.storage.as_deref().and_then(|storage| podman::chain(storage, &diffs)) {
             return Ok(Stored { id, tags: BTreeSet::new(), layers });
         }

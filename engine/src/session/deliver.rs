@@ -16,6 +16,9 @@ use crate::worker::WorkError;
 /// Root's folder for what may be thrown away.
 const CACHE: &str = "/var/cache/charly";
 
+/// Where root's container storage usually is.
+const STORAGE: &str = "/var/lib/containers/storage";
+
 impl Session<'_> {
     pub(super) fn deliver(&mut self, order: &Deliver) -> Done {
         match self.try_deliver(order) {
@@ -38,8 +41,9 @@ impl Session<'_> {
             (false, false) => RootHand::connect(self.settings, self.sudo_password.as_ref())?.deliver(order, self.peer),
             (true, _) => {
                 let user = self.settings.facts.user.clone();
-                let cache = PathBuf::from(&user.home).join(".cache/charly");
-                image::deliver(order, &Site { user, cache, cancel: &self.settings.cancel }, self.peer)
+                let home = PathBuf::from(&user.home);
+                let (cache, storage) = (home.join(".cache/charly"), home.join(".local/share/containers/storage"));
+                image::deliver(order, &Site { user, cache, storage, cancel: &self.settings.cancel }, self.peer)
             }
         }
     }
@@ -55,5 +59,5 @@ pub(super) fn as_root(order: &Deliver, peer: &mut dyn Peer, cancel: &Cancel) -> 
         home: "/root".to_owned(),
         shell: "/bin/sh".to_owned(),
     });
-    image::deliver(order, &Site { user, cache: CACHE.into(), cancel }, peer)
+    image::deliver(order, &Site { user, cache: CACHE.into(), storage: STORAGE.into(), cancel }, peer)
 }

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use charly_ir::Digest;
 use charly_ir::frame::{self, Frame, MAGIC};
@@ -94,6 +95,9 @@ enum Answer {
     Refused(Problem),
     Failed(Failure),
 }
+
+/// A cancel is noticed at least so soon while the front is waited for.
+const TICK: Duration = Duration::from_millis(50);
 
 /// What a stretch of work came to, and how it ended.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -414,7 +418,8 @@ pub fn serve_root(reader: impl Read + Send + 'static, mut writer: impl Write) ->
             }
         };
         if let Call::Deliver(order) = &call {
-            let answer = super::deliver::as_root(order, &mut Front { calls: &calls, writer: &mut writer }, &keeper.cancel);
+            let mut front = Front { calls: &calls, writer: &mut writer, cancel: &keeper.cancel };
+            let answer = super::deliver::as_root(order, &mut front, &keeper.cancel);
             let answer = answer.map_or_else(|error| Answer::Failed(error.into()), Answer::Delivered);
             frame::write_message(&mut writer, &answer)?;
             writer.flush()?;
@@ -458,6 +463,7 @@ impl Owed {
 struct Front<'a, W> {
     calls: &'a Receiver<Frame<Call>>,
     writer: &'a mut W,
+    cancel: &'a Cancel,
 }
 
 impl<W: Write> Peer for Front<'_, W> {
@@ -469,10 +475,13 @@ impl<W: Write> Peer for Front<'_, W> {
     fn send_chunk(&mut self, _: &[u8]) {}
 
     fn receive(&mut self) -> Option<Incoming> {
-        match self.calls.recv() {
-            Ok(Frame::Message(Call::Said(request))) => Some(Frame::Message(*request)),
-            Ok(Frame::Chunk(bytes)) => Some(Frame::Chunk(bytes)),
-            Ok(Frame::Message(_)) | Err(_) => None,
+        loop {
+            match self.calls.recv_timeout(TICK) {
+                Ok(Frame::Message(Call::Said(request))) => return Some(Frame::Message(*request)),
+                Ok(Frame::Chunk(bytes)) => return Some(Frame::Chunk(bytes)),
+                Err(RecvTimeoutError::Timeout) if !self.cancel.is_requested() => {}
+                Ok(Frame::Message(_)) | Err(_) => return None,
+            }
         }
     }
 }
