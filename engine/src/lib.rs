@@ -4,8 +4,8 @@
 //! compares them with the venue and the [`ledger`], writes its intents down and makes the things so; [`resource`] knows how each
 //! sort of thing is looked at, made and put back; [`tree`] is how paths are reached.
 //!
-//! Invariants: the root is injected, nothing here assumes that it is the machine's own. No network, no YAML, no name
-//! resolution but through the venue's own programs. One thread does the work. Nothing is changed on the venue before its
+//! Invariants: the root is injected, nothing here assumes that it is the machine's own. No network but a registry on loopback
+//! while an [`image`] is delivered, no YAML, no name resolution but through the venue's own programs. One thread does the work. Nothing is changed on the venue before its
 //! intent, with what was there before, is durable in the ledger.
 
 pub mod accounts;
@@ -13,6 +13,7 @@ pub mod caps;
 pub mod check;
 pub mod environment;
 pub mod facts;
+pub mod image;
 pub mod ledger;
 pub mod packages;
 pub mod process;

@@ -2,7 +2,8 @@
 //!
 //! Without an argument it is the front engine of the user who runs it, with `home PATH` one whose user has another home
 //! folder than the passwd database says. With `network` its controller is across a network: it packs what it says, and
-//! takes silence for an end. With `root` it keeps root's ledger for a front engine.
+//! takes silence for an end. With `root` it keeps root's ledger for a front engine, and with `fingerprints PATH…` it answers
+//! itself from within podman's user namespace.
 
 use std::fs::File;
 use std::io;
@@ -10,6 +11,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
+use charly_engine::image;
 use charly_engine::process::Cancel;
 use charly_engine::reboot::Reboot;
 use charly_engine::session::{self, Link, PipePeer, Settings};
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         None => front(None, Link::PIPE),
         Some("home") => front(arguments.next(), Link::PIPE),
         Some("network") => front(None, Link::NETWORK),
+        Some("fingerprints") => image::print_fingerprints(arguments, &mut io::stdout()).map_err(|error| error.to_string()),
         Some("root") => session::serve_root(io::stdin(), io::stdout()).map_err(|error| error.to_string()),
         Some(other) => Err(format!("unknown argument `{other}`; this is charly's engine, and charly starts it")),
     };

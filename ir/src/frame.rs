@@ -9,14 +9,18 @@
 //! | 1 | bytes of the blob announced last |
 //! | 2 | as 0, packed |
 //! | 3 | as 1, packed |
+//! | 5 | as 1, packed by zstd |
 //!
-//! Packed payloads are raw deflate streams. They are used across networks, where both sides take either.
+//! Packed payloads are raw deflate streams. They are used across networks, where both sides take either. Controllers send what
+//! is large as zstd frames, of which engines can undo the packing and no more.
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
+use ruzstd::decoding::FrameDecoder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -29,11 +33,17 @@ pub const MAX_MESSAGE: u32 = 256 << 20;
 /// What a kind is raised by where its payload is packed.
 const PACKED: u8 = 2;
 
+/// The kind of blob bytes that are packed by zstd.
+const ZSTD_CHUNK: u8 = 5;
+
 /// The largest run of blob bytes in one frame.
 pub const MAX_CHUNK: usize = 64 << 10;
 
 /// Messages shorter than this gain nothing by being packed.
 const WORTH_PACKING: usize = 256;
+
+/// The most that whoever undoes zstd's packing keeps of what came before, which is never more than one run of bytes.
+const MAX_WINDOW: u64 = 1 << 20;
 
 /// Whether payloads are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,6 +111,13 @@ impl Packing {
     }
 }
 
+/// Writes a run of at most [`MAX_CHUNK`] blob bytes that the caller has packed as one zstd frame. The caller flushes.
+pub fn write_zstd_chunk(writer: &mut impl Write, packed: &[u8]) -> io::Result<()> {
+    debug_assert!(packed.len() <= MAX_CHUNK);
+    writer.write_all(&head(ZSTD_CHUNK, u32::try_from(packed.len()).map_err(io::Error::other)?))?;
+    writer.write_all(packed)
+}
+
 fn write(writer: &mut impl Write, kind: u8, payload: &[u8], packing: Packing) -> io::Result<()> {
     let packed = match packing {
         Packing::Deflate if payload.len() >= WORTH_PACKING => Some(pack(payload)?),
@@ -128,6 +145,21 @@ fn unpack(packed: &[u8], most: usize) -> io::Result<Vec<u8>> {
     if payload.len() > most { Err(io::Error::other("a packed payload is too large")) } else { Ok(payload) }
 }
 
+/// Undoes zstd's packing of one frame, to no more than [`MAX_CHUNK`] bytes.
+fn unpack_zstd(packed: &[u8]) -> io::Result<Vec<u8>> {
+    thread_local! {
+        // Its tables are made once.
+        static DECODER: RefCell<FrameDecoder> = RefCell::new(FrameDecoder::new());
+    }
+    DECODER.with_borrow_mut(|decoder| {
+        decoder.set_max_window_size(MAX_WINDOW);
+        let mut payload = vec![0; MAX_CHUNK];
+        let length = decoder.decode_all(packed, &mut payload).map_err(io::Error::other)?;
+        payload.truncate(length);
+        Ok(payload)
+    })
+}
+
 /// Reads one frame, or `None` where the stream ends between two.
 pub fn read<M: DeserializeOwned>(reader: &mut impl Read) -> Result<Option<Frame<M>>, FrameError> {
     let mut head = [0; Head::SIZE];
@@ -147,6 +179,7 @@ pub fn read<M: DeserializeOwned>(reader: &mut impl Read) -> Result<Option<Frame<
         0 => Frame::Message(serde_json::from_slice(&bytes)?),
         1 => Frame::Chunk(bytes),
         2 => Frame::Message(serde_json::from_slice(&unpack(&bytes, MAX_MESSAGE as usize)?)?),
+        ZSTD_CHUNK => Frame::Chunk(unpack_zstd(&bytes)?),
         _ => Frame::Chunk(unpack(&bytes, MAX_CHUNK)?),
     }))
 }
@@ -169,7 +202,7 @@ impl Head {
         let length = u32::from_le_bytes([a, b, c, d]);
         let known = match kind {
             0 | 2 => length <= MAX_MESSAGE,
-            1 | 3 => length as usize <= MAX_CHUNK,
+            1 | 3 | ZSTD_CHUNK => length as usize <= MAX_CHUNK,
             _ => false,
         };
         if known { Ok(Self { length, kind }) } else { Err(FrameError::Head { kind, length }) }

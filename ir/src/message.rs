@@ -1,8 +1,8 @@
 //! Requests, replies and events.
 //!
 //! A session is one conversation: the engine says [`Hello`], the controller makes one [`Request`], replies and events
-//! follow until [`Reply::Done`]. Only while an [`Apply`] or [`Remove`] is under way does the controller say more: it grants
-//! or withdraws, sends what the engine [needs](Need), or cancels.
+//! follow until [`Reply::Done`]. Only while an [`Apply`], [`Remove`] or [`Deliver`] is under way does the controller say
+//! more: it grants or withdraws, sends what the engine [needs](Need), or cancels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,6 +116,8 @@ pub enum Request {
     Check(CheckRequest),
     /// Tell what is known.
     Inspect(Inspect),
+    /// Make container storage hold an image.
+    Deliver(Deliver),
     /// Bring a file back, waiting for it to appear.
     Fetch {
         /// Its path on the venue, tokens included.
@@ -142,6 +144,8 @@ pub enum Request {
         #[serde(default)]
         from: u64,
     },
+    /// Answer to [`Reply::Need`]: the image, but for its layers.
+    Image(Image),
     /// Answer to [`Reply::Need`]: it cannot be had.
     Missing {
         /// Why, for people.
@@ -275,6 +279,31 @@ pub enum Inspect {
     },
 }
 
+/// Make container storage hold an image.
+///
+/// Nothing of it but its id crosses before the engine has found that it is not there as it should be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deliver {
+    /// Its id: the digest of its configuration, which names its layers.
+    pub image: Digest,
+    /// What it is called there: registry, path and tag.
+    pub name: String,
+    /// Whether it goes to the login user's own storage, rather than root's.
+    pub rootless: bool,
+    /// What `sudo` is told, where it asks for a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sudo_password: Option<SecretValue>,
+}
+
+/// An image but for its layers, whose digests in the manifest are those of their uncompressed archives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The manifest, byte for byte.
+    pub manifest: String,
+    /// The configuration, byte for byte.
+    pub config: String,
+}
+
 /// What a step that fetches something places, known only after the controller fetched it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -340,7 +369,7 @@ pub enum Reply {
         /// Its size in bytes.
         size: u64,
     },
-    /// The answer to an [`Inspect`].
+    /// The answer to an [`Inspect`] or a [`Deliver`].
     Report(Report),
     /// The last word.
     Done(Done),
@@ -353,6 +382,9 @@ pub struct Need {
     pub manifests: Vec<u32>,
     /// Blobs that are wanted.
     pub blobs: Vec<Digest>,
+    /// Whether the image that is to be delivered is wanted, but for its layers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub image: bool,
     /// How many bytes of some of these blobs are there already, from a conversation that was cut off.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub have: BTreeMap<Digest, u64>,
@@ -601,7 +633,7 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
-/// The answer to an [`Inspect`].
+/// The answer to an [`Inspect`] or a [`Deliver`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Report {
@@ -624,6 +656,26 @@ pub enum Report {
         /// How many things were compared.
         compared: u32,
     },
+    /// Container storage holds an image; the answer to a [`Deliver`].
+    Delivered(Delivered),
+}
+
+/// What became of an image that container storage was to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// What it is called there.
+    pub name: String,
+    /// How many layers it has.
+    pub layers: u32,
+    /// How many of them were sent.
+    pub sent_layers: u32,
+    /// The bytes of those, uncompressed.
+    pub sent_bytes: u64,
+    /// Whether the image was there before, and whole.
+    pub was_there: bool,
+    /// Images that were taken away because their layers were damaged, by name where they had one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<String>,
 }
 
 /// A thing and who claims it.

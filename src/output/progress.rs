@@ -327,7 +327,7 @@ impl Observer for Progress {
                 self.say(&format!("  the engine was not there yet, and was sent ({})", bytes(total)));
             }
             Notice::Delivering { done, total } => self.moving("sending the engine", done, total),
-            Notice::Sending { done, total } => self.moving("sending files", done, total),
+            Notice::Sending { done, total } => self.moving("sending", done, total),
             Notice::Waiting { what } if what.is_empty() => self.bar.set_message(""),
             Notice::Waiting { what } => {
                 self.visible();

@@ -10,6 +10,7 @@ mod candies;
 mod commands;
 mod cuts;
 mod faults;
+mod images;
 mod kit;
 mod lives;
 mod machines;

@@ -36,6 +36,11 @@ impl Remote {
         remote
     }
 
+    /// Makes the way through the proxy slow.
+    pub(crate) fn with_bandwidth(self, bytes: u64) -> Self {
+        Self { proxy: self.proxy.with_bandwidth(bytes), ..self }
+    }
+
     /// Says which keys of machines are known.
     pub(crate) fn know(&self, lines: &str) {
         std::fs::write(self.home.path().join("known_hosts"), lines).unwrap();

@@ -163,7 +163,7 @@ impl Party for Hand {
                 blobs.iter().map(|digest| (*digest, ledger.arrived(*digest))).filter(|(_, have)| *have > 0).collect()
             }
         };
-        Ok(Need { manifests: Vec::new(), blobs, have })
+        Ok(Need { blobs, have, ..Need::default() })
     }
 
     fn begin_blob(&mut self, digest: Digest, size: u64, from: u64) -> Result<(), WorkError> {
@@ -315,7 +315,7 @@ impl Looked {
 
 /// Takes what another side lacks, too. What both lack is sent once, from where the one that has less goes on.
 pub(crate) fn merge_needs(need: &mut Need, other: Need) {
-    let Need { manifests, blobs, have } = other;
+    let Need { manifests, blobs, have, image: _ } = other;
     need.manifests.extend(manifests);
     for digest in blobs {
         let theirs = have.get(&digest).copied().unwrap_or(0);

@@ -5,6 +5,7 @@
 //! front speaks to in frames as a controller speaks to the front.
 
 mod apply;
+mod deliver;
 mod hand;
 mod hands;
 mod inspect;
@@ -69,6 +70,7 @@ pub fn serve(settings: &Settings, peer: &mut dyn Peer, probe: Option<MakeProbe>)
     let sudo_password = match &frame {
         Frame::Message(Request::Apply(apply)) => apply.sudo_password.clone(),
         Frame::Message(Request::Remove(remove)) => remove.sudo_password.clone(),
+        Frame::Message(Request::Deliver(deliver)) => deliver.sudo_password.clone(),
         _ => None,
     };
     let mut session = Session { settings, peer, probe, sudo_password };
@@ -77,6 +79,7 @@ pub fn serve(settings: &Settings, peer: &mut dyn Peer, probe: Option<MakeProbe>)
         Frame::Message(Request::Remove(remove)) => session.remove(&remove),
         Frame::Message(Request::Check(request)) => session.check(&request),
         Frame::Message(Request::Inspect(inspect)) => session.inspect(&inspect),
+        Frame::Message(Request::Deliver(order)) => session.deliver(&order),
         Frame::Message(Request::Fetch { path, wait_s }) => session.fetch(&path, wait_s),
         _ => Done::verdict(Verdict::Invalid(Problem::new("the controller spoke out of turn"))),
     };

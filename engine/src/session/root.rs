@@ -6,14 +6,19 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use charly_ir::Digest;
 use charly_ir::frame::{self, Frame, MAGIC};
-use charly_ir::message::{Apply, Event, Kept, Manifest, Need, Problem, SecretValue, StepDiff};
+use charly_ir::message::{
+    Apply, Deliver, Delivered, Event, Kept, Manifest, Need, Problem, Reply, Request, SecretValue, StepDiff,
+};
 use serde::{Deserialize, Serialize};
 
 use super::hand::{Hand, Looked};
 use super::hands::Party;
+use super::peer::{Incoming, Peer};
 use super::sudo::{Started, Sudo};
 use super::{Settings, WAIT, venue};
 use crate::ledger::{DeployId, DeployRecord, Holder, Interrupted, LedgerError, StepKey};
@@ -64,6 +69,9 @@ enum Call {
         options: ReleaseOptions,
     },
     Close,
+    /// Make root's container storage hold an image; what the controller says meanwhile follows as `Said` and chunks.
+    Deliver(Box<Deliver>),
+    Said(Box<Request>),
     /// Answered by nothing: what is under way ends at its next step boundary, or at once the second time.
     Cancel,
 }
@@ -80,10 +88,16 @@ enum Answer {
     Lacking(Need),
     Preview(Vec<StepDiff>),
     Worked(Work),
+    /// For the controller.
+    Said(Box<Reply>),
+    Delivered(Delivered),
     /// The venue does not reboot.
     Refused(Problem),
     Failed(Failure),
 }
+
+/// A cancel is noticed at least so soon while the front is waited for.
+const TICK: Duration = Duration::from_millis(50);
 
 /// What a stretch of work came to, and how it ended.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -121,13 +135,64 @@ impl RootHand {
         holder: &Holder,
         password: Option<&SecretValue>,
     ) -> Result<Self, WorkError> {
-        let cancel = settings.cancel.clone();
-        let Started { child, stdin, stdout } = Sudo::default().start(password, &cancel)?;
-        let (writer, reader) = (BufWriter::new(stdin), BufReader::new(stdout));
-        let mut hand = Self { child, writer: Some(writer), reader, cancel };
+        let mut hand = Self::connect(settings, password)?;
         let (facts, holder) = (Box::new(settings.facts.clone()), holder.clone());
         hand.done(&Call::Open { facts, holder })?;
         Ok(hand)
+    }
+
+    /// Starts root's engine, which opens no ledger before it is told to.
+    pub(super) fn connect(settings: &Settings, password: Option<&SecretValue>) -> Result<Self, WorkError> {
+        let cancel = settings.cancel.clone();
+        let Started { child, stdin, stdout } = Sudo::default().start(password, &cancel)?;
+        let (writer, reader) = (BufWriter::new(stdin), BufReader::new(stdout));
+        Ok(Self { child, writer: Some(writer), reader, cancel })
+    }
+
+    /// Has root's engine deliver an image, and passes on what it and the controller have to say to one another.
+    pub(super) fn deliver(&mut self, order: &Deliver, peer: &mut dyn Peer) -> Result<Delivered, WorkError> {
+        let order = Deliver { sudo_password: None, ..order.clone() };
+        self.say(&Call::Deliver(Box::new(order)))?;
+        let (mut told, mut owed) = (0, Owed::Nothing);
+        loop {
+            if self.cancel.is_requested() && told == 0 {
+                told = 1;
+                owed = Owed::Nothing;
+                self.say(&Call::Cancel)?;
+            }
+            let is_heard = !self.reader.buffer().is_empty() || self.is_readable(owed == Owed::Nothing)?;
+            if !is_heard {
+                if owed != Owed::Nothing {
+                    let Some(frame) = peer.receive() else { continue };
+                    owed = owed.after(&frame);
+                    self.pass_on(frame)?;
+                }
+                continue;
+            }
+            match frame::read::<Answer>(&mut self.reader) {
+                Ok(Some(Frame::Message(Answer::Said(reply)))) => {
+                    if matches!(*reply, Reply::Need(_)) {
+                        owed = Owed::Word;
+                    }
+                    peer.send(*reply);
+                }
+                Ok(Some(Frame::Message(Answer::Delivered(delivered)))) => return Ok(delivered),
+                Ok(Some(Frame::Message(Answer::Failed(failure)))) => return Err(failure.into()),
+                Ok(Some(Frame::Message(other))) => return Err(unexpected(&other)),
+                Ok(_) => return Err(gone(&io::ErrorKind::UnexpectedEof.into())),
+                Err(error) => return Err(gone(&io::Error::other(error))),
+            }
+        }
+    }
+
+    fn pass_on(&mut self, frame: Incoming) -> Result<(), WorkError> {
+        match frame {
+            Frame::Message(request) => self.say(&Call::Said(Box::new(request))),
+            Frame::Chunk(bytes) => {
+                let writer = self.writer.as_mut().ok_or_else(|| gone(&io::ErrorKind::BrokenPipe.into()))?;
+                frame::write_chunk(writer, &bytes).and_then(|()| writer.flush()).map_err(|error| gone(&error))
+            }
+        }
     }
 
     fn call(&mut self, call: &Call, sink: &mut dyn FnMut(Event)) -> Result<Answer, WorkError> {
@@ -147,7 +212,7 @@ impl RootHand {
                 told += 1;
                 self.say(&Call::Cancel)?;
             }
-            if self.reader.buffer().is_empty() && !self.is_readable()? {
+            if self.reader.buffer().is_empty() && !self.is_readable(true)? {
                 continue;
             }
             match frame::read::<Answer>(&mut self.reader) {
@@ -160,11 +225,11 @@ impl RootHand {
         }
     }
 
-    /// Waits for something to read, not so long that a cancel would go unnoticed.
-    fn is_readable(&self) -> Result<bool, WorkError> {
+    /// Tells whether there is something to read, or waits for it, not so long that a cancel would go unnoticed.
+    fn is_readable(&self, wait: bool) -> Result<bool, WorkError> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut fds = [PollFd::new(self.reader.get_ref(), PollFlags::IN)];
-        let lag = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let lag = Timespec { tv_sec: 0, tv_nsec: if wait { 100_000_000 } else { 0 } };
         match poll(&mut fds, Some(&lag)) {
             Ok(ready) => Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => Ok(false),
@@ -352,6 +417,14 @@ pub fn serve_root(reader: impl Read + Send + 'static, mut writer: impl Write) ->
                 continue;
             }
         };
+        if let Call::Deliver(order) = &call {
+            let mut front = Front { calls: &calls, writer: &mut writer, cancel: &keeper.cancel };
+            let answer = super::deliver::as_root(order, &mut front, &keeper.cancel);
+            let answer = answer.map_or_else(|error| Answer::Failed(error.into()), Answer::Delivered);
+            frame::write_message(&mut writer, &answer)?;
+            writer.flush()?;
+            continue;
+        }
         let closing = matches!(call, Call::Close | Call::Reboot);
         let mut broken = Ok(());
         let mut sink =
@@ -365,6 +438,52 @@ pub fn serve_root(reader: impl Read + Send + 'static, mut writer: impl Write) ->
         }
     }
     Ok(())
+}
+
+/// What the controller owes an engine that needs something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    Nothing,
+    Word,
+    Bytes(u64),
+}
+
+impl Owed {
+    fn after(self, frame: &Incoming) -> Self {
+        let left = match (frame, self) {
+            (Frame::Message(Request::Blob { size, from, .. }), _) => size.saturating_sub(*from),
+            (Frame::Chunk(bytes), Self::Bytes(left)) => left.saturating_sub(bytes.len() as u64),
+            _ => 0,
+        };
+        if left > 0 { Self::Bytes(left) } else { Self::Nothing }
+    }
+}
+
+/// The controller, as root's engine sees it: behind the front.
+struct Front<'a, W> {
+    calls: &'a Receiver<Frame<Call>>,
+    writer: &'a mut W,
+    cancel: &'a Cancel,
+}
+
+impl<W: Write> Peer for Front<'_, W> {
+    fn send(&mut self, reply: Reply) {
+        // A front that is gone is noticed by whoever reads from it.
+        let _ = frame::write_message(self.writer, &Answer::Said(Box::new(reply))).and_then(|()| self.writer.flush());
+    }
+
+    fn send_chunk(&mut self, _: &[u8]) {}
+
+    fn receive(&mut self) -> Option<Incoming> {
+        loop {
+            match self.calls.recv_timeout(TICK) {
+                Ok(Frame::Message(Call::Said(request))) => return Some(Frame::Message(*request)),
+                Ok(Frame::Chunk(bytes)) => return Some(Frame::Chunk(bytes)),
+                Err(RecvTimeoutError::Timeout) if !self.cancel.is_requested() => {}
+                Ok(Frame::Message(_)) | Err(_) => return None,
+            }
+        }
+    }
 }
 
 struct Keeper {
@@ -405,7 +524,12 @@ impl Keeper {
         }
         let hand = self.hand.as_mut().ok_or_else(|| WorkError::Plan("the ledger was not opened".to_owned()))?;
         Ok(match call {
-            Call::Open { .. } | Call::Close | Call::Reboot | Call::Cancel => Answer::Done,
+            Call::Open { .. }
+            | Call::Close
+            | Call::Reboot
+            | Call::Cancel
+            | Call::Deliver(_)
+            | Call::Said(_) => Answer::Done,
             Call::Interrupted => Answer::Interrupted(hand.interrupted()),
             Call::Deploy(id) => Answer::Deploy(hand.deploy(&id)?),
             Call::StepsOf(id) => Answer::Steps(hand.steps_of(&id)?),

@@ -3,6 +3,7 @@
 mod build;
 mod clone;
 mod console;
+mod cp_box;
 mod create;
 mod destroy;
 mod import;
@@ -42,6 +43,7 @@ pub(crate) enum Verb {
     Snapshot(snapshot::Verb),
     Clone(clone::Args),
     Import(import::Args),
+    CpBox(cp_box::Args),
 }
 
 impl Verb {
@@ -60,6 +62,7 @@ impl Verb {
             Self::Snapshot(verb) => verb.run(cx),
             Self::Clone(args) => clone::run(cx, &args),
             Self::Import(args) => import::run(cx, &args),
+            Self::CpBox(args) => cp_box::run(cx, &args),
         }
     }
 }

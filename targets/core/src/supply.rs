@@ -1,10 +1,11 @@
 //! What an engine is given when it needs something.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::{self, Read};
 
 use charly_ir::Digest;
-use charly_ir::message::{Manifest, Problem};
+use charly_ir::message::{Image, Manifest, Problem};
 
 /// Gives an engine what its plan only names.
 pub trait Supply: Debug + Send {
@@ -13,6 +14,11 @@ pub trait Supply: Debug + Send {
 
     /// Returns a blob of the plan or of a manifest returned before.
     fn blob(&mut self, digest: Digest) -> Result<Blob, Problem>;
+
+    /// Returns the image that is to be delivered, with the sizes of its layers' uncompressed archives.
+    fn image(&mut self) -> Result<(Image, BTreeMap<Digest, u64>), Problem> {
+        Err(Problem::new("no image belongs to this request"))
+    }
 }
 
 /// Bytes of a known number, read when they are sent.

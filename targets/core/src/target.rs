@@ -6,7 +6,7 @@ use std::io::Write;
 
 use async_trait::async_trait;
 use charly_ir::facts::Facts;
-use charly_ir::message::{Apply, DeploySummary, Diff, Event, Hello, Inspect, Problem, Remove, Report, Request};
+use charly_ir::message::{Apply, Deliver, DeploySummary, Diff, Event, Hello, Inspect, Problem, Remove, Report, Request};
 use charly_ir::plan::Gate;
 use charly_ir::text::Text;
 
@@ -43,6 +43,9 @@ pub trait DeployTarget: Send + Sync + Debug {
 
     /// Answers a question from the venue's ledger.
     async fn inspect(&self, question: Inspect) -> Result<Report, TargetError>;
+
+    /// Makes the venue's container storage hold an image; the answer's report says what that took.
+    async fn deliver(&self, image: Deliver, supply: Box<dyn Supply>, run: Run<'_>) -> Result<Answer, TargetError>;
 
     /// Brings a file back from the venue, waiting up to `wait_s` seconds for it to appear.
     async fn fetch(

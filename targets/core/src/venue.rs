@@ -7,10 +7,11 @@ use std::io::Write;
 use async_trait::async_trait;
 use charly_ir::boot::BootMark;
 use charly_ir::facts::Facts;
-use charly_ir::message::{CheckRequest, Diff, Done, Event, Hello, Inspect, Mode, Report, Request, Verdict};
+use charly_ir::message::{CheckRequest, Deliver, Diff, Done, Event, Hello, Inspect, Mode, Report, Request, Verdict};
 use charly_ir::plan::Gate;
 use charly_ir::text::Text;
 
+use crate::supply::Supply;
 use crate::target::{
     Compiled, Decision, DeployTarget, Lifecycle, Notice, Observer, Order, Recipe, Removal, Run, Sink, Status,
     TargetError,
@@ -117,6 +118,10 @@ impl<V: EngineVenue> DeployTarget for V {
             }
             (None, _) => Err(ClientError::OutOfTurn { what: "its last word before its answer" }.into()),
         }
+    }
+
+    async fn deliver(&self, image: Deliver, supply: Box<dyn Supply>, run: Run<'_>) -> Result<Answer, TargetError> {
+        converse(self, |_| Ok(Order { request: Request::Deliver(image), supply, sink: None }), run).await
     }
 
     async fn fetch(

@@ -7,10 +7,14 @@
 //! | [`store`] | the images of this machine, in a folder that other tools can read |
 //! | [`build`] | how an image comes of a plan, one layer a candy |
 //! | [`sandbox`] | where the steps run that must run |
+//! | `podman` | images of this machine's podman |
+//! | [`serve`] | an image as a machine is served it, whatever it is kept in |
 
 pub mod build;
 pub mod layer;
+mod podman;
 pub mod sandbox;
+pub mod serve;
 pub mod source;
 pub mod store;
 

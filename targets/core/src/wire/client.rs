@@ -230,8 +230,11 @@ impl<'a> Client<'a> {
         }
         match reply {
             Reply::Diff(diff) => self.diff(&diff),
-            Reply::Need(Need { manifests, blobs, have }) => {
+            Reply::Need(Need { manifests, blobs, have, image }) => {
                 if self.answered == 0 {
+                    if image {
+                        self.outgoing.image();
+                    }
                     for step in manifests {
                         self.outgoing.manifest(step);
                     }
@@ -332,6 +335,7 @@ fn wants_root(request: &Request, hello: &Hello) -> bool {
             known(&apply.deploy) || apply.plan.steps().any(|(_, step)| step.scope.is_system())
         }
         Request::Remove(remove) if remove.mode != Mode::DryRun => known(&remove.deploy),
+        Request::Deliver(deliver) => !deliver.rootless,
         _ => false,
     }
 }

@@ -8,6 +8,7 @@ mod decoder;
 mod error;
 mod outgoing;
 mod pace;
+mod squeeze;
 
 pub use client::{Answer, Client};
 pub use error::ClientError;

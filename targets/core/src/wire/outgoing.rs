@@ -5,11 +5,12 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use charly_ir::Digest;
-use charly_ir::frame::{MAX_CHUNK, Packing};
+use charly_ir::frame::{self, MAX_CHUNK, Packing};
 use charly_ir::message::{MemberKind, Request};
 
 use super::ClientError;
 use super::pace::Pace;
+use super::squeeze::Squeeze;
 use crate::supply::{Blob, Supply};
 
 /// A queue of things to say; each is turned into bytes only when the stream has room for it.
@@ -20,6 +21,8 @@ pub(super) struct Outgoing {
     blob: Option<(Blob, u64)>,
     packing: Packing,
     pace: Pace,
+    /// Packs the layers of an image.
+    squeeze: Option<Squeeze>,
     /// The sizes of blobs, as far as they are known.
     sizes: BTreeMap<Digest, u64>,
     sent: u64,
@@ -30,6 +33,7 @@ pub(super) struct Outgoing {
 enum Item {
     Message(Box<Request>),
     Manifest(u32),
+    Image,
     /// A blob, from some byte on.
     Blob(Digest, u64),
 }
@@ -78,6 +82,16 @@ impl Outgoing {
         self.queue.push_back(Item::Manifest(step));
     }
 
+    /// Queues the image that is to be delivered, but for its layers. Those are large, and sent packed however fast the link.
+    pub(super) fn image(&mut self) {
+        if self.is_packed() {
+            self.pace = Pace::always_worth_it();
+            // Without it they are packed like everything else.
+            self.squeeze = Squeeze::new().ok();
+        }
+        self.queue.push_back(Item::Image);
+    }
+
     /// Queues a blob, of which so many bytes are there already.
     pub(super) fn blob(&mut self, digest: Digest, from: u64) {
         self.total += self.sizes.get(&digest).copied().unwrap_or(0).saturating_sub(from);
@@ -114,6 +128,13 @@ impl Outgoing {
                 }
                 Err(problem) => Request::Missing { problem },
             },
+            Item::Image => match supply.image() {
+                Ok((image, sizes)) => {
+                    self.sizes.extend(sizes);
+                    Request::Image(image)
+                }
+                Err(problem) => Request::Missing { problem },
+            },
             Item::Blob(digest, have) => match supply.blob(digest) {
                 Ok(mut blob) => {
                     let size = blob.size();
@@ -141,7 +162,17 @@ impl Outgoing {
         if *left == 0 {
             self.blob = None;
         }
-        let packing = if self.packing == Packing::None { Packing::None } else { self.pace.packing() };
+        if let Some(squeeze) = &mut self.squeeze
+            && self.pace.packing() == Packing::Deflate
+        {
+            let packed = squeeze.pack(&chunk)?;
+            self.pace.packed(length, packed.len());
+            if packed.len() < length {
+                return frame::write_zstd_chunk(out, &packed);
+            }
+            return Packing::None.write_chunk(out, &chunk);
+        }
+        let packing = if self.packing == Packing::None || self.squeeze.is_some() { Packing::None } else { self.pace.packing() };
         let before = out.len();
         packing.write_chunk(out, &chunk)?;
         if packing == Packing::Deflate {

@@ -15,9 +15,15 @@ const REST: u32 = 32;
 pub(super) struct Pace {
     rate: Option<f64>,
     resting: u32,
+    always: bool,
 }
 
 impl Pace {
+    /// Packs however fast the link is: what is saved matters more than the time.
+    pub(super) fn always_worth_it() -> Self {
+        Self { always: true, ..Self::default() }
+    }
+
     /// Learns that the link took some bytes in some time.
     pub(super) fn took(&mut self, bytes: usize, time: Duration) {
         #[expect(clippy::cast_precision_loss, reason = "a rate is never exact")]
@@ -32,7 +38,7 @@ impl Pace {
             self.resting -= 1;
             return Packing::None;
         }
-        if self.rate.is_none_or(|rate| rate < WORTH) { Packing::Deflate } else { Packing::None }
+        if self.always || self.rate.is_none_or(|rate| rate < WORTH) { Packing::Deflate } else { Packing::None }
     }
 
     /// Learns what packing made of a chunk.
