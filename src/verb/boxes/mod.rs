@@ -142,7 +142,9 @@ impl From<BuildError> for Failure {
                 match cause {
                     crate::exit::Cause::Problem(why) => {
                         let because = std::iter::once(why.what).chain(why.because).collect();
-                        Self::new(exit, Problem { what: problem.what, because, hint: why.hint })
+                        // What the sandbox's side said has its own hint in it.
+                        let exit = if exit == Exit::Unreachable { Exit::Failed } else { exit };
+                        Self::new(exit, Problem { what: problem.what, because, hint: None })
                     }
                     cause => Self { exit, cause },
                 }

@@ -29,6 +29,14 @@ pub enum InsideError {
         /// Why.
         source: io::Error,
     },
+    /// The kernel does not lay layers over each other there.
+    #[error("the layers cannot be laid over each other in `{path}`")]
+    Overlay {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The runtime cannot be started.
     #[error("`{program}` cannot be started")]
     Runtime {
@@ -57,6 +65,12 @@ impl InsideError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("user namespaces may be forbidden on this machine; run it as root, or allow them")
             }
+            Self::Overlay { source, .. } if source.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+                Some(
+                    "its file system may be an overlay itself, as in a container; set XDG_DATA_HOME to a folder on another one",
+                )
+            }
+            Self::Overlay { .. } => None,
             Self::Layer { source, .. } => source.hint(),
             Self::Runtime { .. } | Self::Io { .. } => None,
         }
@@ -140,7 +154,7 @@ fn lay_over(order: &Order) -> Result<PathBuf, InsideError> {
     let options = std::ffi::CString::new(options)
         .map_err(|error| io("mount", &root)(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     mount("overlay", &root, "overlay", MountFlags::empty(), Some(options.as_c_str()))
-        .map_err(|error| io("lay the layers over each other in", &root)(error.into()))?;
+        .map_err(|error| InsideError::Overlay { path: root.clone(), source: error.into() })?;
     Ok(root)
 }
 
