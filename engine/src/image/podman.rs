@@ -178,14 +178,11 @@ impl<'a> Podman<'a> {
     /// Takes an image away; false where a container uses it, or somebody gave it another name.
     pub(super) fn remove(&self, image: Digest, whatever_its_names: bool) -> Result<bool, WorkError> {
         let id = image.to_string();
-        let removed = match whatever_its_names {
-            false => self.run(&["rmi", &id])?,
-            true => {
-                // Podman's `--force` takes containers with it that came to be since they were looked for.
-                self.run(&["untag", &id])?;
-                self.run(&["rmi", &id])?
-            }
-        };
+        if whatever_its_names {
+            // Podman's `--force` takes containers with it that came to be since they were looked for.
+            self.run(&["untag", &id])?;
+        }
+        let removed = self.run(&["rmi", &id])?;
         Ok(removed.exit == Exit::Status(0))
     }
 

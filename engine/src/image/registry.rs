@@ -72,7 +72,7 @@ impl Registry {
     pub(super) fn start<T: From<Ask> + Send + 'static>(held: Held, asks: Sender<T>) -> io::Result<Self> {
         let mut random = [0; 16];
         File::open("/dev/urandom")?.read_exact(&mut random)?;
-        let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = format!("{:032x}", u128::from_le_bytes(random));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let shared = Arc::new(Shared {

@@ -145,10 +145,11 @@ mod tests {
 
     #[test]
     fn whatever_is_done_to_a_layer_breaks_its_seal() {
-        let harms: [(&str, fn(&Path)); 7] = [
+        type Harm = fn(&Path);
+        let harms: [(&str, Harm); 7] = [
             ("deleted", |tree| fs::remove_file(tree.join("a/file")).unwrap()),
             ("truncated", |tree| {
-                fs::File::options().write(true).open(tree.join("a/file")).unwrap().set_len(3).unwrap()
+                fs::File::options().write(true).open(tree.join("a/file")).unwrap().set_len(3).unwrap();
             }),
             ("overwritten, times put back", |tree| {
                 let path = tree.join("a/file");

@@ -11,7 +11,7 @@ use crate::serve::{Reference, ServeError, Served};
 #[derive(Debug)]
 pub(super) struct Saved {
     served: Served,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Saved {
@@ -23,7 +23,7 @@ impl Saved {
         let into = path.to_string_lossy().into_owned();
         run(&["save", "--quiet", "--format", "oci-dir", "--output", &into, image])?;
         let served = Served::open(&Reference::Layout { path, name: None })?;
-        Ok(Self { served, _folder: folder })
+        Ok(Self { served, folder })
     }
 
     /// Opens a layer's uncompressed archive.
@@ -32,10 +32,10 @@ impl Saved {
     }
 
     /// Serves all of it.
-    pub(super) fn into_served(self, names: Vec<String>) -> Result<Served, ServeError> {
-        let Self { served, _folder } = self;
+    pub(super) fn into_served(self, names: Vec<String>) -> Served {
+        let Self { served, folder } = self;
         let Served { config, format, names: _, layers } = served;
-        Ok(Served { config, format, names, layers: Box::new(Whole { layers, _folder }) })
+        Served { config, format, names, layers: Box::new(Whole { layers, _folder: folder }) }
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn open(json: &[u8], name: &str) -> Result<Served, ServeError> {
     let format = if inspected.manifest_type.contains("docker") { Format::Docker } else { Format::Oci };
     let image = inspected.id.trim_start_matches("sha256:").to_owned();
     if inspected.graph_driver.name != "overlay" {
-        return Saved::write(&image)?.into_served(names);
+        return Ok(Saved::write(&image)?.into_served(names));
     }
     let data = inspected.graph_driver.data.unwrap_or_default();
     // Written from the top down.
@@ -92,7 +92,7 @@ pub(crate) fn open(json: &[u8], name: &str) -> Result<Served, ServeError> {
     };
     let layers: Option<Vec<_>> = folders.iter().map(find).collect();
     // Layers of another storage, which this one only looks into, are podman's to find.
-    let Some(layers) = layers else { return Saved::write(&image)?.into_served(names) };
+    let Some(layers) = layers else { return Ok(Saved::write(&image)?.into_served(names)) };
     let path = root.join("overlay-images").join(&image).join(big_data(&format!("sha256:{image}")));
     let file = File::open(&path).map_err(|source| ServeError::Read { path: path.clone(), source })?;
     let config = document(file, &path)?;
@@ -129,11 +129,9 @@ fn big_data(key: &str) -> String {
     format!("={}", BASE64.encode(key))
 }
 
-impl Stored {
-    /// Tells whether this process may read all of a layer: what its users own within is somebody else's without.
-    fn is_readable(&self, layer: &Known) -> bool {
-        rustix::process::geteuid().is_root() || layer.uidset.iter().all(|uid| *uid == 0)
-    }
+/// Tells whether this process may read all of a layer: what its users own within is somebody else's without.
+fn is_readable(layer: &Known) -> bool {
+    rustix::process::geteuid().is_root() || layer.uidset.iter().all(|uid| *uid == 0)
 }
 
 impl Layers for Stored {
@@ -144,7 +142,7 @@ impl Layers for Stored {
     fn open(&mut self, layer: usize) -> Result<Box<dyn Read + Send>, ServeError> {
         let known = self.layers[layer].clone();
         let notes = self.root.join("overlay-layers").join(format!("{}.tar-split.gz", known.id));
-        if self.saved.is_some() || !notes.exists() || !self.is_readable(&known) {
+        if self.saved.is_some() || !notes.exists() || !is_readable(&known) {
             if self.saved.is_none() {
                 self.saved = Some(Saved::write(&self.image)?);
             }

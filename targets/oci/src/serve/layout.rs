@@ -131,14 +131,14 @@ fn blob(descriptor: &Descriptor) -> Result<String, ServeError> {
 #[derive(Debug)]
 pub(super) struct Files {
     tree: Tree,
-    files: Vec<String>,
+    paths: Vec<String>,
     /// What each is as an archive that is not compressed, once it was looked through.
     sizes: Vec<Option<u64>>,
 }
 
 impl Files {
-    pub(super) fn new(tree: Tree, files: Vec<String>) -> Self {
-        Self { tree, sizes: vec![None; files.len()], files }
+    pub(super) fn new(tree: Tree, paths: Vec<String>) -> Self {
+        Self { tree, sizes: vec![None; paths.len()], paths }
     }
 }
 
@@ -147,20 +147,21 @@ impl Layers for Files {
         if let Some(size) = self.sizes[layer] {
             return Ok(size);
         }
-        let name = &self.files[layer];
+        let name = &self.paths[layer];
         let failed = |source| ServeError::Read { path: self.tree.path().join(name), source };
         let (is_compressed, mut reader) = inflate(self.tree.read(name)?).map_err(failed)?;
         // Only whoever undoes the compression knows.
-        let size = match is_compressed {
-            true => io::copy(&mut reader, &mut io::sink()).map_err(failed)?,
-            false => self.tree.size(name)?,
+        let size = if is_compressed {
+            io::copy(&mut reader, &mut io::sink()).map_err(failed)?
+        } else {
+            self.tree.size(name)?
         };
         self.sizes[layer] = Some(size);
         Ok(size)
     }
 
     fn open(&mut self, layer: usize) -> Result<Box<dyn Read + Send>, ServeError> {
-        let name = &self.files[layer];
+        let name = &self.paths[layer];
         let failed = |source| ServeError::Read { path: self.tree.path().join(name), source };
         inflate(self.tree.read(name)?).map(|(_, reader)| reader).map_err(failed)
     }

@@ -78,7 +78,7 @@ impl Tree {
         for _ in 0..8 {
             match members.get(&name).ok_or(io::ErrorKind::NotFound)? {
                 Member::File { at, size } => return Ok((self.path.clone(), *at, *size)),
-                Member::Link(to) => name = to.clone(),
+                Member::Link(to) => name.clone_from(to),
             }
         }
         Err(io::Error::other("a link leads to itself"))
