@@ -26,6 +26,12 @@ OCI = "application/vnd.oci.image"
 def tar(entries: list[tuple[str, bytes]]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
+        # Podman's check takes folders that no layer names for damaged.
+        folders = {"/".join(parts[:i]) for name, _ in entries for parts in [name.split("/")] for i in range(1, len(parts))}
+        for name in sorted(folders):
+            info = tarfile.TarInfo(name)
+            info.type, info.mode, info.mtime = tarfile.DIRTYPE, 0o755, 1700000000
+            archive.addfile(info)
         for name, data in entries:
             info = tarfile.TarInfo(name)
             info.size, info.mode, info.mtime = len(data), 0o644, 1700000000
