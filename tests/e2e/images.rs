@@ -211,7 +211,7 @@ fn a_delivery_that_is_cut_is_gone_on_with() -> Result {
         let mut state = seed;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as u8
+            state.to_be_bytes()[3]
         };
         (0..12 << 20).map(|_| next()).collect::<Vec<_>>()
     };

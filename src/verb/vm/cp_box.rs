@@ -42,13 +42,11 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         Failure::invalid(error.to_string()).hint(hint)
     })?;
     let image = Served::open(&reference)?;
-    let name = match args.tag.as_deref().or(image.names.first().map(String::as_str)) {
-        Some(name) => full_name(name)?,
-        None => {
-            let failure = Failure::invalid(format!("`{}` has no name of its own", args.reference));
-            return Err(failure.hint("say what to call it there, with `--as NAME`"));
-        }
+    let Some(name) = args.tag.as_deref().or(image.names.first().map(String::as_str)) else {
+        let failure = Failure::invalid(format!("`{}` has no name of its own", args.reference));
+        return Err(failure.hint("say what to call it there, with `--as NAME`"));
     };
+    let name = full_name(name)?;
     let place = place(cx, args)?;
     let deliver = Deliver {
         image: image.id(),
