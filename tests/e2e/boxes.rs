@@ -24,7 +24,10 @@ fn the_same_recipe_is_the_same_tree_in_an_image_and_on_a_machine() -> Result {
     let run = |image: &str, command: &str| {
         world.ok(
             "deploy",
-            &format!("podman run --rm --user 0 localhost/{image}:latest bash -c '{}'", command.replace('\'', r"'\''")),
+            &format!(
+                "{HERE} && podman run --rm --user 0 localhost/{image}:latest bash -c '{}'",
+                command.replace('\'', r"'\''")
+            ),
         )
     };
     let image = run("same-all", TREE);
@@ -35,7 +38,10 @@ fn the_same_recipe_is_the_same_tree_in_an_image_and_on_a_machine() -> Result {
     assert_eq!(image, machine);
 
     // Who runs in it is who was asked for, with what the recipe brought.
-    let who = world.ok("deploy", "podman run --rm localhost/same-all:latest bash -lc 'id -u; same; command -v tree'");
+    let who = world.ok(
+        "deploy",
+        &format!("{HERE} && podman run --rm localhost/same-all:latest bash -lc 'id -u; same; command -v tree'"),
+    );
     assert_eq!(who, "1000\nsame\n/usr/bin/tree\n");
     let package = "dpkg-query -W -f '${Package}=${Version}\\n' tree";
     assert_eq!(run("same-all", package), world.ok("root", package));

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::bundle;
 use super::tidy::{self, Below, SHADOW, tidy};
@@ -89,6 +89,8 @@ pub fn run(order: &Path) -> Result<(), InsideError> {
         source: error.into(),
     })?;
     let result = within(&order);
+    // What lies below it is not this run's alone.
+    unmount(order.work.join("root"), UnmountFlags::DETACH).ok();
     // Files in it may belong to users that only this namespace can remove.
     fs::remove_dir_all(&order.work).ok();
     result
