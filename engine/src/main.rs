@@ -27,7 +27,9 @@ fn main() -> ExitCode {
         None => front(None, Link::PIPE),
         Some("home") => front(arguments.next(), Link::PIPE),
         Some("network") => front(None, Link::NETWORK),
-        Some("fingerprints") => image::print_fingerprints(arguments, &mut io::stdout()).map_err(|error| error.to_string()),
+        Some("fingerprints") => {
+            image::print_fingerprints(arguments, &mut io::stdout()).map_err(|error| error.to_string())
+        }
         Some("root") => session::serve_root(io::stdin(), io::stdout()).map_err(|error| error.to_string()),
         Some(other) => Err(format!("unknown argument `{other}`; this is charly's engine, and charly starts it")),
     };

@@ -38,7 +38,8 @@ impl Shelf {
     /// Makes an archive of an image that says a word.
     fn image(&self, name: &str, word: &str, more: &[Layer<'_>]) -> PathBuf {
         let folder = self.0.path().join(name);
-        let program: Layer<'_> = &[("bin/hello", &PROGRAM), ("srv/data", b"data that is long enough to be cut short\n")];
+        let program: Layer<'_> =
+            &[("bin/hello", &PROGRAM), ("srv/data", b"data that is long enough to be cut short\n")];
         let word: Layer<'_> = &[("etc/word", word.as_bytes())];
         let (mut files, mut ids) = (Vec::new(), Vec::new());
         for (number, layer) in std::iter::once(&program).chain(more).chain([&word]).enumerate() {
@@ -117,17 +118,27 @@ fn an_image_is_brought_once_and_then_in_part() -> Result {
     for (storage, user) in STORAGES {
         let said = remote.cp(&one, storage).exits(0);
         let what = delivered(&said);
-        assert_eq!((&what["name"], &what["layers"], &what["sent_layers"]), (&json!("localhost/web:latest"), &json!(2), &json!(2)));
+        assert_eq!(
+            (&what["name"], &what["layers"], &what["sent_layers"]),
+            (&json!("localhost/web:latest"), &json!(2), &json!(2))
+        );
         assert_eq!(remote.says(user, "web"), "first", "{user}");
 
         // It has run, which is no harm done to its layers.
         let again = remote.cp(&one, storage).exits(0);
-        assert_eq!((&delivered(&again)["was_there"], &delivered(&again)["sent_layers"]), (&json!(true), &json!(0)), "{again}");
+        assert_eq!(
+            (&delivered(&again)["was_there"], &delivered(&again)["sent_layers"]),
+            (&json!(true), &json!(0)),
+            "{again}"
+        );
 
         let id = remote.world.ok(user, "podman image inspect --format '{{.Id}}' web");
         let id = id.trim();
         let changed = remote.cp(&two, storage).exits(0);
-        assert_eq!((&delivered(&changed)["sent_layers"], &delivered(&changed)["was_there"]), (&json!(1), &json!(false)));
+        assert_eq!(
+            (&delivered(&changed)["sent_layers"], &delivered(&changed)["was_there"]),
+            (&json!(1), &json!(false))
+        );
         assert_eq!(remote.says(user, "web"), "second");
         remote.world.code(user, 1, &format!("podman image exists {id}"));
 
@@ -160,7 +171,9 @@ fn a_torn_layer_is_found_and_replaced_and_never_below_a_container() -> Result {
             format!("dd if=/dev/zero of={data} bs=8 count=1 conv=notrunc status=none"),
             format!("touch {data}.more"),
             // Neither its size nor its times tell.
-            format!("t=$(stat -c @%Y {data}) && printf X | dd of={data} conv=notrunc status=none && touch -d $t {data}"),
+            format!(
+                "t=$(stat -c @%Y {data}) && printf X | dd of={data} conv=notrunc status=none && touch -d $t {data}"
+            ),
         ] {
             remote.world.ok(user, &harm);
             let said = remote.cp(&one, storage).exits(0);
@@ -181,7 +194,9 @@ fn a_torn_layer_is_found_and_replaced_and_never_below_a_container() -> Result {
         remote.world.ok(user, &format!("rm {data}"));
         let refused = remote.cp(&two, storage).exits(5).error();
         assert!(refused.contains("busy") && refused.contains("podman rm --force busy"), "{refused}");
-        remote.world.ok(user, "podman image exists web && podman container exists busy && podman rm --force busy >/dev/null");
+        remote
+            .world
+            .ok(user, "podman image exists web && podman container exists busy && podman rm --force busy >/dev/null");
         remote.cp(&two, storage).exits(0);
         assert_eq!(remote.says(user, "web"), "second");
     }
@@ -231,13 +246,20 @@ fn what_is_in_the_way_is_told_with_a_way_out() -> Result {
     let image = shelf.image("one", "first", &[]);
     let missing = remote.run("deploy", "vm cp-box @ docker-archive:/nowhere/x.tar");
     assert!(missing.exit != 0 && missing.error().contains("/nowhere/x.tar"), "{missing}");
-    let unnamed = remote.run("deploy", &format!("vm cp-box @ docker-archive:{}:none", image.display())).exits(3).error();
+    let unnamed =
+        remote.run("deploy", &format!("vm cp-box @ docker-archive:{}:none", image.display())).exits(3).error();
     assert!(unnamed.contains("hint: there is `web:latest`"), "{unnamed}");
 
     let denied = remote.run("plain", &format!("vm cp-box @ {}", image.display())).exits(5).error();
     assert!(denied.contains("sudo"), "{denied}");
-    remote.world.ok("root", "install -d -o plain -g plain /home/plain/.local /home/plain/.local/share /home/plain/.local/share/containers");
-    remote.world.ok("root", "mount -t tmpfs -o size=600k,uid=$(id -u plain),gid=$(id -g plain) small /home/plain/.local/share/containers");
+    remote.world.ok(
+        "root",
+        "install -d -o plain -g plain /home/plain/.local /home/plain/.local/share /home/plain/.local/share/containers",
+    );
+    remote.world.ok(
+        "root",
+        "mount -t tmpfs -o size=600k,uid=$(id -u plain),gid=$(id -g plain) small /home/plain/.local/share/containers",
+    );
     let full = remote.run("plain", &format!("vm cp-box @ {} --rootless", image.display())).exits(1).error();
     assert!(full.contains("no space left on device"), "{full}");
     remote.world.ok("root", "mount -o remount,size=100m /home/plain/.local/share/containers");

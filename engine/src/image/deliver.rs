@@ -140,8 +140,8 @@ impl Delivery<'_> {
             None => self.ask()?,
         };
         let scratch = Scratch::open(&self.site.cache)?;
-        let Pulled { fresh, bytes } =
-            pull(&self.podman, &wanted, &self.name, &scratch, self.peer, self.site.cancel).inspect_err(|error| {
+        let Pulled { fresh, bytes } = pull(&self.podman, &wanted, &self.name, &scratch, self.peer, self.site.cancel)
+            .inspect_err(|error| {
                 // Had something come damaged, it would be gone on with for ever.
                 if !matches!(error, WorkError::Cancelled) {
                     scratch.forget();
@@ -173,9 +173,8 @@ impl Delivery<'_> {
     fn ask(&mut self) -> Result<Wanted, WorkError> {
         self.peer.send(Reply::Need(Need { image: true, ..Need::default() }));
         match self.peer.receive() {
-            Some(Frame::Message(Request::Image(image))) => {
-                Wanted::judge(image, self.order.image).map_err(|why| WorkError::Plan(format!("the controller's image {why}")))
-            }
+            Some(Frame::Message(Request::Image(image))) => Wanted::judge(image, self.order.image)
+                .map_err(|why| WorkError::Plan(format!("the controller's image {why}"))),
             Some(Frame::Message(Request::Missing { problem })) => Err(WorkError::Program(Box::new(problem))),
             None => Err(WorkError::Cancelled),
             Some(_) => Err(WorkError::Plan("the controller sent something else than was asked for".into())),
@@ -243,7 +242,9 @@ impl Delivery<'_> {
             let names = containers.join(" ");
             let problem = Problem::new("layers of the image are damaged there, and containers use them")
                 .because(format!("the containers are {}", containers.join(", ")))
-                .hint(format!("stop and remove them with `podman rm --force {names}`, then run the same command again"));
+                .hint(format!(
+                    "stop and remove them with `podman rm --force {names}`, then run the same command again"
+                ));
             return Err(WorkError::Denied(Box::new(problem)));
         }
         for other in gone {
@@ -258,7 +259,6 @@ impl Delivery<'_> {
         self.fresh.clear();
         Ok(())
     }
-
 }
 
 /// Makes all of a storage durable.
@@ -305,10 +305,8 @@ impl Wanted {
         }
         let manifest: Manifest = serde_json::from_str(&image.manifest).map_err(odd)?;
         let config: Config = serde_json::from_str(&image.config).map_err(odd)?;
-        let kinds = [
-            "application/vnd.oci.image.manifest.v1+json",
-            "application/vnd.docker.distribution.manifest.v2+json",
-        ];
+        let kinds =
+            ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
         if !kinds.contains(&manifest.media_type.as_str()) || parse(&manifest.config.digest) != Some(id) {
             return Err("has a manifest that is not its own".to_owned());
         }
@@ -333,9 +331,12 @@ mod tests {
         let config = format!(r#"{{"rootfs":{{"diff_ids":["sha256:{layer}"]}}}}"#);
         let id = Digest::of(config.as_bytes());
         let manifest = |kind: &str, config: Digest, layers: &[Digest]| {
-            let layers: Vec<_> = layers.iter().map(|layer| format!(r#"{{"digest":"sha256:{layer}","size":5}}"#)).collect();
+            let layers: Vec<_> =
+                layers.iter().map(|layer| format!(r#"{{"digest":"sha256:{layer}","size":5}}"#)).collect();
             let layers = layers.join(",");
-            format!(r#"{{"mediaType":"application/vnd.{kind}","config":{{"digest":"sha256:{config}","size":1}},"layers":[{layers}]}}"#)
+            format!(
+                r#"{{"mediaType":"application/vnd.{kind}","config":{{"digest":"sha256:{config}","size":1}},"layers":[{layers}]}}"#
+            )
         };
         let oci = "oci.image.manifest.v1+json";
         let judge = |manifest: String, id| Wanted::judge(Image { manifest, config: config.clone() }, id);

@@ -59,8 +59,20 @@ mod tests {
             assert_eq!(good.parse::<Name>().map(|name| name.to_string()).as_deref(), Ok(good));
         }
         let bad = [
-            "", "web", "web:latest", "localhost/web", "localhost/:x", "localhost/Web:x", "localhost/web:", "localhost/web:a b",
-            "localhost/web\"\n:x", "localhost//web:x", "localhost/../web:x", "-x/web:x", "localhost/web:-x", "localhost/web@sha256:0",
+            "",
+            "web",
+            "web:latest",
+            "localhost/web",
+            "localhost/:x",
+            "localhost/Web:x",
+            "localhost/web:",
+            "localhost/web:a b",
+            "localhost/web\"\n:x",
+            "localhost//web:x",
+            "localhost/../web:x",
+            "-x/web:x",
+            "localhost/web:-x",
+            "localhost/web@sha256:0",
         ];
         for bad in bad {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");

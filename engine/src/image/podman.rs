@@ -168,7 +168,11 @@ impl<'a> Podman<'a> {
     /// Gives an image a name, which another image may have had.
     pub(super) fn tag(&self, image: Digest, name: &str) -> Result<(), WorkError> {
         let tagged = self.run(&["tag", &image.to_string(), name])?;
-        if tagged.exit == Exit::Status(0) { Ok(()) } else { Err(failed(&format!("cannot name the image `{name}`"), &tagged)) }
+        if tagged.exit == Exit::Status(0) {
+            Ok(())
+        } else {
+            Err(failed(&format!("cannot name the image `{name}`"), &tagged))
+        }
     }
 
     /// Takes an image away; false where a container uses it, or somebody gave it another name.
@@ -216,8 +220,9 @@ impl<'a> Podman<'a> {
 
 fn not_run(error: &io::Error) -> WorkError {
     WorkError::Unfit(Box::new(if error.kind() == io::ErrorKind::NotFound {
-        Problem::new("there is no podman on the machine")
-            .hint("install it there: `sudo apt-get install podman`, or `dnf`, `pacman -S`, `apk add` with the same name")
+        Problem::new("there is no podman on the machine").hint(
+            "install it there: `sudo apt-get install podman`, or `dnf`, `pacman -S`, `apk add` with the same name",
+        )
     } else {
         Problem::new("podman cannot be run").because(error.to_string())
     }))
@@ -273,7 +278,8 @@ fn parse_images(json: &[u8]) -> Result<Vec<Stored>, serde_json::Error> {
         .into_iter()
         .filter_map(|image| {
             let id = digest(&image.id)?;
-            let diffs: Vec<_> = image.root.layers.unwrap_or_default().iter().filter_map(|layer| digest(layer)).collect();
+            let diffs: Vec<_> =
+                image.root.layers.unwrap_or_default().iter().filter_map(|layer| digest(layer)).collect();
             let Data { lower_dir, upper_dir } = image.graph_driver.data.unwrap_or_default();
             // Written from the top down.
             let folders: Vec<_> = std::iter::once(upper_dir.as_str()).chain(lower_dir.split(':')).collect();
@@ -321,7 +327,10 @@ mod tests {
         let json = format!(
             r#"[{{"Id":"{}","RepoTags":["localhost/a:1"],"RootFS":{{"Type":"layers","Layers":["sha256:{}","sha256:{}","sha256:{}"]}},
                 "GraphDriver":{{"Name":"overlay","Data":{{"LowerDir":"/s/overlay/mid/diff:/s/overlay/low/diff","UpperDir":"/s/overlay/top/diff","WorkDir":"/w"}}}}}}]"#,
-            id("image"), id("1"), id("2"), id("3")
+            id("image"),
+            id("1"),
+            id("2"),
+            id("3")
         );
         let found = parse_images(json.as_bytes()).unwrap();
         let folders: Vec<_> = found[0].layers.iter().map(|layer| layer.folder.to_str().unwrap()).collect();
@@ -334,7 +343,9 @@ mod tests {
     fn one_layer_and_other_drivers_are_read_too() {
         let image = |driver: &str| {
             let (image, layer) = (id("image"), id("1"));
-            let json = format!(r#"[{{"Id":"{image}","RepoTags":null,"RootFS":{{"Layers":["sha256:{layer}"]}},"GraphDriver":{driver}}}]"#);
+            let json = format!(
+                r#"[{{"Id":"{image}","RepoTags":null,"RootFS":{{"Layers":["sha256:{layer}"]}},"GraphDriver":{driver}}}]"#
+            );
             parse_images(json.as_bytes()).unwrap().remove(0).layers
         };
         assert_eq!(image(r#"{"Name":"overlay","Data":{"UpperDir":"/s/overlay/top/diff"}}"#).len(), 1);

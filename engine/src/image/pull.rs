@@ -148,7 +148,9 @@ impl Feeding<'_> {
             match self.peer.receive() {
                 Some(Frame::Message(Request::Blob { digest, size: theirs, from: theirs_from }))
                     if (digest, theirs, theirs_from) == (layer, *size, from) => {}
-                Some(Frame::Message(Request::Missing { problem })) => return Err(WorkError::Program(Box::new(problem))),
+                Some(Frame::Message(Request::Missing { problem })) => {
+                    return Err(WorkError::Program(Box::new(problem)));
+                }
                 None => return Err(WorkError::Cancelled),
                 Some(_) => return Err(WorkError::Plan("the controller sent something else than was asked for".into())),
             }
@@ -205,4 +207,3 @@ fn judge(captured: &Captured, cancel: &Cancel) -> Result<(), WorkError> {
         _ => Err(failed("did not take the image", captured)),
     }
 }
-

@@ -147,7 +147,9 @@ mod tests {
     fn whatever_is_done_to_a_layer_breaks_its_seal() {
         let harms: [(&str, fn(&Path)); 7] = [
             ("deleted", |tree| fs::remove_file(tree.join("a/file")).unwrap()),
-            ("truncated", |tree| fs::File::options().write(true).open(tree.join("a/file")).unwrap().set_len(3).unwrap()),
+            ("truncated", |tree| {
+                fs::File::options().write(true).open(tree.join("a/file")).unwrap().set_len(3).unwrap()
+            }),
             ("overwritten, times put back", |tree| {
                 let path = tree.join("a/file");
                 let before = fs::metadata(&path).unwrap().modified().unwrap();
@@ -168,7 +170,11 @@ mod tests {
             let before = fingerprint(&tree).unwrap();
             assert_eq!(compare(layer.path(), before), Seal::Absent, "{what}");
             write(layer.path(), before).unwrap();
-            assert_eq!(compare(layer.path(), fingerprint(&tree).unwrap()), Seal::Fits, "{what}: the seal is no part of it");
+            assert_eq!(
+                compare(layer.path(), fingerprint(&tree).unwrap()),
+                Seal::Fits,
+                "{what}: the seal is no part of it"
+            );
             fs::read(tree.join("a/file")).unwrap();
             assert_eq!(compare(layer.path(), fingerprint(&tree).unwrap()), Seal::Fits, "{what}: nor is reading");
             harm(&tree);

@@ -60,7 +60,10 @@ fn it_holds_one_image() {
     let (secret, manifest, config) = (&stand.secret, Digest::of(b"{manifest}"), Digest::of(b"{config}"));
     assert!(stand.get("/v2/").starts_with("HTTP/1.1 200 "));
     let found = stand.get(&format!("/v2/{secret}/image/manifests/sha256:{manifest}"));
-    assert!(found.contains("Content-Type: application/manifest\r\n") && found.ends_with("\r\n\r\n{manifest}"), "{found}");
+    assert!(
+        found.contains("Content-Type: application/manifest\r\n") && found.ends_with("\r\n\r\n{manifest}"),
+        "{found}"
+    );
     let found = stand.get(&format!("/v2/{secret}/image/blobs/sha256:{config}"));
     assert!(found.ends_with("\r\n\r\n{config}"), "{found}");
     let head = stand.say(&format!("HEAD /v2/{secret}/image/blobs/sha256:{} HTTP/1.1\r\n\r\n", Digest::of(LAYER)));

@@ -524,12 +524,9 @@ impl Keeper {
         }
         let hand = self.hand.as_mut().ok_or_else(|| WorkError::Plan("the ledger was not opened".to_owned()))?;
         Ok(match call {
-            Call::Open { .. }
-            | Call::Close
-            | Call::Reboot
-            | Call::Cancel
-            | Call::Deliver(_)
-            | Call::Said(_) => Answer::Done,
+            Call::Open { .. } | Call::Close | Call::Reboot | Call::Cancel | Call::Deliver(_) | Call::Said(_) => {
+                Answer::Done
+            }
             Call::Interrupted => Answer::Interrupted(hand.interrupted()),
             Call::Deploy(id) => Answer::Deploy(hand.deploy(&id)?),
             Call::StepsOf(id) => Answer::Steps(hand.steps_of(&id)?),

@@ -6,7 +6,9 @@ use std::io::Write;
 
 use async_trait::async_trait;
 use charly_ir::facts::Facts;
-use charly_ir::message::{Apply, Deliver, DeploySummary, Diff, Event, Hello, Inspect, Problem, Remove, Report, Request};
+use charly_ir::message::{
+    Apply, Deliver, DeploySummary, Diff, Event, Hello, Inspect, Problem, Remove, Report, Request,
+};
 use charly_ir::plan::Gate;
 use charly_ir::text::Text;
 

@@ -172,7 +172,8 @@ impl Outgoing {
             }
             return Packing::None.write_chunk(out, &chunk);
         }
-        let packing = if self.packing == Packing::None || self.squeeze.is_some() { Packing::None } else { self.pace.packing() };
+        let packing =
+            if self.packing == Packing::None || self.squeeze.is_some() { Packing::None } else { self.pace.packing() };
         let before = out.len();
         packing.write_chunk(out, &chunk)?;
         if packing == Packing::Deflate {

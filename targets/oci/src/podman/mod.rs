@@ -25,9 +25,11 @@ const NEAR: usize = 5;
 pub(crate) fn open(name: &str) -> Result<Served, ServeError> {
     match run(&["image", "inspect", name]) {
         Ok(json) => storage::open(&json, name),
-        Err(ServeError::Podman { source, .. }) if is_unknown(&source.to_string()) => {
-            Err(ServeError::Unknown { name: name.to_owned(), place: "in podman's storage here".to_owned(), near: near(name) })
-        }
+        Err(ServeError::Podman { source, .. }) if is_unknown(&source.to_string()) => Err(ServeError::Unknown {
+            name: name.to_owned(),
+            place: "in podman's storage here".to_owned(),
+            near: near(name),
+        }),
         Err(error) => Err(error),
     }
 }
@@ -47,9 +49,12 @@ fn near(name: &str) -> Vec<String> {
 }
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let last = |name: &str| name.rsplit('/').next().unwrap_or_default().split([':', '@']).next().unwrap_or_default().to_owned();
+    let last = |name: &str| {
+        name.rsplit('/').next().unwrap_or_default().split([':', '@']).next().unwrap_or_default().to_owned()
+    };
     let wanted = last(name);
-    let mut scored: Vec<_> = known.map(|known| (strsim::jaro_winkler(&last(known), &wanted), known.to_owned())).collect();
+    let mut scored: Vec<_> =
+        known.map(|known| (strsim::jaro_winkler(&last(known), &wanted), known.to_owned())).collect();
     scored.sort_by(|(one, a), (other, b)| other.total_cmp(one).then_with(|| a.cmp(b)));
     scored.into_iter().take_while(|(score, _)| *score > 0.7).take(NEAR).map(|(_, name)| name).collect()
 }

@@ -79,7 +79,8 @@ pub(crate) fn open(json: &[u8], name: &str) -> Result<Served, ServeError> {
     }
     let data = inspected.graph_driver.data.unwrap_or_default();
     // Written from the top down.
-    let trees = std::iter::once(data.upper_dir.as_str()).chain(data.lower_dir.split(':')).filter(|tree| !tree.is_empty());
+    let trees =
+        std::iter::once(data.upper_dir.as_str()).chain(data.lower_dir.split(':')).filter(|tree| !tree.is_empty());
     let mut folders: Vec<PathBuf> = trees.filter_map(|tree| Path::new(tree).parent().map(PathBuf::from)).collect();
     folders.reverse();
     let root = folders.first().and_then(|folder| folder.ancestors().nth(2));
@@ -107,7 +108,11 @@ pub(crate) fn open(json: &[u8], name: &str) -> Result<Served, ServeError> {
 
 /// Tells whether a full name is what somebody means who writes a short one.
 fn is_called(known: &str, name: &str) -> bool {
-    let name = if name.rsplit('/').next().is_some_and(|last| last.contains(':')) { name.to_owned() } else { format!("{name}:latest") };
+    let name = if name.rsplit('/').next().is_some_and(|last| last.contains(':')) {
+        name.to_owned()
+    } else {
+        format!("{name}:latest")
+    };
     known == name || known.strip_suffix(&name).is_some_and(|before| before.ends_with('/'))
 }
 
@@ -150,7 +155,9 @@ impl Layers for Stored {
         let file = File::open(&notes).map_err(|source| ServeError::Read { path: notes.clone(), source })?;
         let tree = self.root.join("overlay").join(&known.id).join("diff");
         let split = TarSplit::new(BufReader::new(GzDecoder::new(BufReader::new(file))), &tree);
-        split.map(|split| Box::new(split) as Box<dyn Read + Send>).map_err(|source| ServeError::Read { path: tree, source })
+        split
+            .map(|split| Box::new(split) as Box<dyn Read + Send>)
+            .map_err(|source| ServeError::Read { path: tree, source })
     }
 }
 

@@ -85,8 +85,9 @@ impl<R: BufRead> TarSplit<R> {
         // Whatever links the layer has, they lead nowhere but into it.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let file = openat2(&self.tree, path, flags, Mode::empty(), within)
-            .map_err(|errno| io::Error::new(io::Error::from(errno).kind(), format!("`{name}` cannot be read: {errno}")))?;
+        let file = openat2(&self.tree, path, flags, Mode::empty(), within).map_err(|errno| {
+            io::Error::new(io::Error::from(errno).kind(), format!("`{name}` cannot be read: {errno}"))
+        })?;
         Ok(Now::File { file: file.into(), left: note.size, name })
     }
 }
@@ -145,7 +146,10 @@ mod tests {
     }
 
     fn file(name: &str, size: usize) -> String {
-        format!("{{\"type\":1,\"name\":{},\"size\":{size},\"payload\":\"AAAA\",\"position\":1}}\n", serde_json::json!(name))
+        format!(
+            "{{\"type\":1,\"name\":{},\"size\":{size},\"payload\":\"AAAA\",\"position\":1}}\n",
+            serde_json::json!(name)
+        )
     }
 
     fn read(notes: &str, tree: &Path) -> io::Result<Vec<u8>> {
@@ -161,7 +165,16 @@ mod tests {
         std::fs::write(tree.path().join("d/a"), "first").unwrap();
         std::fs::write(tree.path().join("b\"ö"), "second").unwrap();
         let raw = format!("{{\"type\":1,\"name_raw\":\"{}\",\"size\":6,\"payload\":null}}\n", BASE64.encode("b\"ö"));
-        let notes = [stretch(b"<"), file("./d/a", 5), stretch(b"|"), file("d/", 0), file("b\"ö", 6), stretch(b""), raw, stretch(b">")];
+        let notes = [
+            stretch(b"<"),
+            file("./d/a", 5),
+            stretch(b"|"),
+            file("d/", 0),
+            file("b\"ö", 6),
+            stretch(b""),
+            raw,
+            stretch(b">"),
+        ];
         assert_eq!(read(&notes.concat(), tree.path()).unwrap(), "<first|secondsecond>".as_bytes());
     }
 
@@ -171,7 +184,13 @@ mod tests {
         std::fs::write(tree.path().join("short"), "12").unwrap();
         symlink("/etc/passwd", tree.path().join("link")).unwrap();
         symlink("/etc", tree.path().join("etc")).unwrap();
-        for (name, why) in [("short", "shorter"), ("none", "`none`"), ("link", "`link`"), ("etc/passwd", "`etc/passwd`"), ("../x", "`../x`")] {
+        for (name, why) in [
+            ("short", "shorter"),
+            ("none", "`none`"),
+            ("link", "`link`"),
+            ("etc/passwd", "`etc/passwd`"),
+            ("../x", "`../x`"),
+        ] {
             let error = read(&file(name, 5), tree.path()).unwrap_err().to_string();
             assert!(error.contains(why), "{name}: {error}");
         }

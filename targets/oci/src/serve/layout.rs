@@ -113,13 +113,17 @@ fn manifest(tree: &Tree, descriptor: &Descriptor, depth: u32) -> Result<Manifest
 fn parse<T: DeserializeOwned>(tree: &Tree, name: &str) -> Result<T, ServeError> {
     let path = tree.path().join(name);
     let text = document(tree.read(name)?, &path)?;
-    let odd = |error: serde_json::Error| ServeError::Invalid { what: format!("`{}`", path.display()), why: error.to_string() };
+    let odd = |error: serde_json::Error| ServeError::Invalid {
+        what: format!("`{}`", path.display()),
+        why: error.to_string(),
+    };
     serde_json::from_str(&text).map_err(odd)
 }
 
 /// Returns where a layout keeps what a descriptor names.
 fn blob(descriptor: &Descriptor) -> Result<String, ServeError> {
-    let odd = || ServeError::Invalid { what: format!("`{}`", descriptor.digest), why: "it is no SHA-256 digest".to_owned() };
+    let odd =
+        || ServeError::Invalid { what: format!("`{}`", descriptor.digest), why: "it is no SHA-256 digest".to_owned() };
     Ok(format!("blobs/sha256/{}", digest(&descriptor.digest).ok_or_else(odd)?))
 }
 
@@ -180,7 +184,8 @@ impl<R> Judged<R> {
 impl<R: Read> Read for Judged<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.reader.read(buffer)?;
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("layer {} is damaged here", self.want.short()));
+        let damaged =
+            || io::Error::new(io::ErrorKind::InvalidData, format!("layer {} is damaged here", self.want.short()));
         self.left = self.left.checked_sub(n as u64).ok_or_else(damaged)?;
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&buffer[..n]);

@@ -108,9 +108,7 @@ impl Served {
                 "application/vnd.docker.image.rootfs.diff.tar",
             ),
         };
-        let described = |(digest, size): &(Digest, u64)| {
-            serde_json::json!({ "mediaType": layer, "digest": format!("sha256:{digest}"), "size": size })
-        };
+        let described = |(digest, size): &(Digest, u64)| serde_json::json!({ "mediaType": layer, "digest": format!("sha256:{digest}"), "size": size });
         let manifest = serde_json::json!({
             "schemaVersion": 2,
             "mediaType": manifest,

@@ -57,7 +57,8 @@ impl Reference {
             return Self::named(name).ok_or_else(|| bad("podman has no such names"));
         }
         let path = folder.join(text);
-        let looks_like_one = text.starts_with(['/', '.']) || Path::new(text).extension().is_some_and(|end| end == "tar");
+        let looks_like_one =
+            text.starts_with(['/', '.']) || Path::new(text).extension().is_some_and(|end| end == "tar");
         if looks_like_one || (path.is_dir() && path.join("oci-layout").exists()) {
             return Ok(match kind(&path) {
                 Some(Kind::Layout) => Self::Layout { path, name: None },
@@ -82,11 +83,7 @@ enum Kind {
 
 fn kind(path: &Path) -> Option<Kind> {
     let tree = super::tree::Tree::open(path).ok()?;
-    if tree.has("oci-layout") {
-        Some(Kind::Layout)
-    } else {
-        tree.has("manifest.json").then_some(Kind::Docker)
-    }
+    if tree.has("oci-layout") { Some(Kind::Layout) } else { tree.has("manifest.json").then_some(Kind::Docker) }
 }
 
 /// Divides `PATH[:NAME]`. A path may have colons of its own.
@@ -109,9 +106,9 @@ pub fn full_name(name: &str) -> Result<String, BadReference> {
         Some((_, tag)) => (&name[..name.len() - tag.len() - 1], tag),
         None => (name, "latest"),
     };
-    let has_registry = repository.split_once('/').is_some_and(|(registry, _)| {
-        registry == "localhost" || registry.contains(['.', ':'])
-    });
+    let has_registry = repository
+        .split_once('/')
+        .is_some_and(|(registry, _)| registry == "localhost" || registry.contains(['.', ':']));
     let repository = if has_registry { repository.to_owned() } else { format!("localhost/{repository}") };
     let tag_is_fine = !tag.is_empty() && tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     let part_is_fine = |part: &str| {
@@ -137,9 +134,12 @@ mod tests {
         std::fs::create_dir(here.join("layout")).unwrap();
         std::fs::write(here.join("layout/oci-layout"), "{}").unwrap();
         std::fs::write(here.join("a:b.tar"), "").unwrap();
-        let layout = |path: &str, name: Option<&str>| Reference::Layout { path: here.join(path), name: name.map(Into::into) };
-        let docker =
-            |path: &str, name: Option<&str>| Reference::DockerArchive { path: here.join(path), name: name.map(Into::into) };
+        let layout =
+            |path: &str, name: Option<&str>| Reference::Layout { path: here.join(path), name: name.map(Into::into) };
+        let docker = |path: &str, name: Option<&str>| Reference::DockerArchive {
+            path: here.join(path),
+            name: name.map(Into::into),
+        };
         for (text, want) in [
             ("layout", layout("layout", None)),
             ("./layout", layout("./layout", None)),

@@ -29,7 +29,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 fn config(layers: &[Vec<u8>]) -> String {
     let ids: Vec<_> = layers.iter().map(|layer| format!("sha256:{}", Digest::of(layer))).collect();
-    serde_json::json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": ids } }).to_string()
+    serde_json::json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": ids } })
+        .to_string()
 }
 
 /// Writes a layout of one image, its first layer as it is, the second by gzip, the third by zstd.

@@ -69,7 +69,11 @@ impl Tree {
         let Some(members) = &self.members else {
             let path = self.path.join(name);
             let metadata = path.metadata()?;
-            return if metadata.is_file() { Ok((path, 0, metadata.len())) } else { Err(io::ErrorKind::InvalidInput.into()) };
+            return if metadata.is_file() {
+                Ok((path, 0, metadata.len()))
+            } else {
+                Err(io::ErrorKind::InvalidInput.into())
+            };
         };
         for _ in 0..8 {
             match members.get(&name).ok_or(io::ErrorKind::NotFound)? {
