@@ -98,6 +98,25 @@ impl Context {
         })
     }
 
+    /// Returns the same with another way of printing, and threads of its own where it needs any.
+    pub(crate) fn with_printer(&self, printer: Printer) -> Self {
+        Self {
+            printer,
+            interrupts: self.interrupts.clone(),
+            yes: self.yes,
+            project: self.project.clone(),
+            working: self.working.clone(),
+            home: self.home.clone(),
+            cache: self.cache.clone(),
+            state: self.state.clone(),
+            data: self.data.clone(),
+            machine_file: self.machine_file.clone(),
+            refresh: self.refresh,
+            source_date_epoch: self.source_date_epoch,
+            runtime: OnceLock::new(),
+        }
+    }
+
     /// Loads what there is of the project and the machine's file, for verbs that only look or take away: what a venue holds
     /// is in its ledger, and a mistake in somebody's recipe must not stand between them and the way back.
     pub(crate) fn workspace_with_mistakes(&self) -> Workspace {
@@ -175,6 +194,13 @@ impl Context {
             folder: self.data.join("sandbox"),
             is_root: geteuid().is_root(),
         }
+    }
+
+    /// Returns this machine as builders see it: they use its registries.
+    pub(crate) fn host(&self) -> charly_target_oci::builder::Host {
+        let env =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        charly_target_oci::builder::Host { home: self.home.clone(), env: env.collect() }
     }
 
     /// Returns the kinds of targets.

@@ -40,9 +40,7 @@ pub enum Side {
 impl Venue {
     /// Returns what tokens stand for here.
     pub(crate) fn tokens(&self) -> Tokens {
-        let user = &self.facts.user;
-        let home = user.home.trim_end_matches('/').to_owned();
-        Tokens { home, user: user.name.clone(), uid: user.uid, gid: user.gid }
+        self.facts.user.tokens()
     }
 
     /// Resolves a text's tokens.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::boot::BootMark;
+use crate::text::Tokens;
 
 /// The venue as the engine found it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +90,14 @@ pub struct User {
     pub home: String,
     /// The login shell.
     pub shell: String,
+}
+
+impl User {
+    /// Returns what tokens stand for where this is the deploying user.
+    pub fn tokens(&self) -> Tokens {
+        let home = self.home.trim_end_matches('/').to_owned();
+        Tokens { home, user: self.name.clone(), uid: self.uid, gid: self.gid }
+    }
 }
 
 impl PackageManager {

@@ -325,6 +325,9 @@ pub struct Packages {
     /// Module streams to enable first (dnf alone).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
+    /// Files of packages on the venue that are installed instead of a repository's (pacman alone).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
 }
 
 /// A package repository.
@@ -386,6 +389,12 @@ pub struct Builder {
     /// Packages named in the candy itself, for the builders that take such (aur).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<String>,
+    /// The folder that it builds for: what it makes may hold this path, and works nowhere else.
+    #[serde(default)]
+    pub to: Text,
+    /// The image that it runs in, where somebody names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// The builders.
@@ -548,6 +557,11 @@ impl Gate {
             Self::WithServices => "--with-services",
         }
     }
+}
+
+impl BuilderKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Npm, Self::Cargo, Self::Pixi, Self::Uv, Self::Aur];
 }
 
 impl Action {

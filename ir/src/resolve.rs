@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::{Action, Command, Content, Op, Placement, Repo, RepoKey, RepoSource};
+use crate::plan::{Action, Builder, Command, Content, Op, Placement, Repo, RepoKey, RepoSource};
 use crate::text::{Text, Tokens};
 
 impl Action {
@@ -58,7 +58,8 @@ impl Action {
                 Self::ShellSnippet(snippet)
             }
             Self::RemovalHook(body) => Self::RemovalHook(command(body, tokens)),
-            action @ (Self::SystemPackages(_) | Self::Builder(_) | Self::Unsupported { .. } | Self::Reboot) => action,
+            Self::Builder(builder) => Self::Builder(Builder { to: text(builder.to), ..builder }),
+            action @ (Self::SystemPackages(_) | Self::Unsupported { .. } | Self::Reboot) => action,
         }
     }
 }
@@ -91,7 +92,7 @@ fn texts(texts: &[Text], tokens: &Tokens) -> Vec<Text> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{CustomService, ShellHook};
+    use crate::plan::{BuilderKind, CustomService, ShellHook};
 
     #[test]
     fn no_token_is_left() {
@@ -117,6 +118,13 @@ mod tests {
             Action::ServiceCustom(CustomService { unit: "u.service".into(), file: file(), enable: true }),
             Action::ShellHook(ShellHook { env: env(), path_append: vec![token()] }),
             Action::RemovalHook(body()),
+            Action::Builder(Builder {
+                kind: BuilderKind::Npm,
+                inputs: BTreeMap::new(),
+                packages: Vec::new(),
+                to: token(),
+                image: None,
+            }),
         ] {
             let resolved = serde_json::to_string(&action.clone().resolve(&tokens)).unwrap();
             assert!(resolved.contains("/home/ann/ann"), "{resolved}");

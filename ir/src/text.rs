@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct Text(String);
 
 /// What the tokens of a [`Text`] stand for on one venue, for one user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tokens {
     /// The user's home folder, without a trailing slash.
     pub home: String,

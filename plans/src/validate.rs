@@ -149,7 +149,7 @@ fn judge(loaded: &Arc<LoadedCandy>) -> Diagnostics {
             requires: Vec::new(),
             composed_of: Vec::new(),
             sources: copies.collect(),
-            build_files: BTreeMap::new(),
+            build_files: Ok(BTreeMap::new()),
         }],
         roots: vec![loaded.name().to_owned()],
     };

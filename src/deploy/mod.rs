@@ -6,9 +6,11 @@ mod place;
 mod reach;
 mod recipe;
 mod secret;
+mod workshop;
 
 pub(crate) use compose::{Ask, Layers, absolute};
 pub(crate) use place::{Place, declared, find, this_machine};
 pub(crate) use reach::Reach;
-pub(crate) use recipe::{DeployRecipe, Downloads, Wishes, run_id};
+pub(crate) use recipe::{DeployRecipe, Downloads, Wishes, builders, run_id};
 pub(crate) use secret::SecretSource;
+pub(crate) use workshop::workshop;

@@ -6,15 +6,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use charly_ir::message::{Apply, DeploySummary, Hello, Layer, Mode, RebootPolicy, SecretValue};
-use charly_ir::plan::InstallPlan;
+use charly_ir::plan::{BuilderKind, InstallPlan};
 use charly_plans::compile::{Compiled, Options, compile};
 use charly_plans::load::{Blob, DeployEntry, Workspace};
 use charly_plans::resolve::LayerRef;
+use charly_plans::schema::{Map, Spanned};
 use charly_target_core::fetch::{Content, Fetcher, PlanSupply};
 use charly_target_core::target::Compiled as Ready;
 use charly_target_core::{BoxError, Interrupts, Recipe};
 
-use super::{Ask, Layers, env};
+use super::{Ask, Layers, env, workshop};
 use crate::context::Context;
 use crate::exit::{Failure, Told};
 use crate::output::{Printer, transfer_bar};
@@ -30,6 +31,7 @@ pub(crate) struct DeployRecipe {
     wishes: Wishes,
     printer: Printer,
     downloads: Downloads,
+    context: Context,
     outcome: Mutex<Option<Outcome>>,
 }
 
@@ -42,6 +44,8 @@ pub(crate) struct Wishes {
     pub(crate) rerun: Vec<String>,
     pub(crate) undoable_only: bool,
     pub(crate) skip_incompatible: bool,
+    /// The images that builders run in: of one builder, or of all that nothing else is said of.
+    pub(crate) builders: Vec<(Option<BuilderKind>, String)>,
     /// What a step does that needs a reboot; nothing said, it is left to the user.
     pub(crate) reboot: Option<RebootPolicy>,
     pub(crate) sudo_password: Option<SecretValue>,
@@ -72,6 +76,7 @@ impl Default for Wishes {
             rerun: Vec::new(),
             undoable_only: false,
             skip_incompatible: false,
+            builders: Vec::new(),
             reboot: None,
             sudo_password: None,
             command_timeout: Duration::from_secs(1800),
@@ -89,7 +94,7 @@ impl DeployRecipe {
         added: Vec<LayerRef>,
         wishes: Wishes,
     ) -> Self {
-        let downloads = Downloads::new(cx);
+        let (downloads, context) = (Downloads::new(cx), cx.with_printer(cx.printer));
         let (workspace, outcome) = (Mutex::new(workspace), Mutex::new(None));
         Self {
             name: name.to_owned(),
@@ -100,6 +105,7 @@ impl DeployRecipe {
             wishes,
             printer: cx.printer,
             downloads,
+            context,
             outcome,
         }
     }
@@ -129,6 +135,7 @@ impl DeployRecipe {
             skip_incompatible: wishes.skip_incompatible,
             env,
             secrets: wishes.secrets.keys().cloned().collect(),
+            builders: builders(wishes.builders, [self.workspace().defaults().map(|all| &all.builder)])?,
             ..Options::default()
         };
         let Compiled { plan, blobs, warnings } = compile(&resolved, &hello.facts, &options)?;
@@ -138,6 +145,7 @@ impl DeployRecipe {
         });
         known(&wishes.rerun, &plan)?;
         let supply = PlanSupply::new(&plan, blobs.collect(), self.downloads.fetcher());
+        let supply = supply.with_builders(workshop(&self.context), &hello.facts.user);
         self.printer.findings(warnings.iter())?;
         let outcome = Outcome { layers: layers.clone(), plan: plan.clone() };
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
@@ -197,6 +205,31 @@ impl Downloads {
             .build();
         config.into()
     }
+}
+
+/// Returns the images that builders run in: what is said on the command line before what documents say, nearest first.
+pub(crate) fn builders<'a>(
+    said: Vec<(Option<BuilderKind>, String)>,
+    documents: impl IntoIterator<Item = Option<&'a Map<Spanned<String>>>>,
+) -> Result<BTreeMap<BuilderKind, String>, Failure> {
+    let mut images = BTreeMap::new();
+    let (of_one, of_all): (Vec<_>, Vec<_>) = said.into_iter().partition(|(kind, _)| kind.is_some());
+    for (kind, image) in of_one {
+        images.extend(kind.map(|kind| (kind, image)));
+    }
+    for (_, image) in of_all {
+        for kind in BuilderKind::ALL {
+            images.entry(kind).or_insert_with(|| image.clone());
+        }
+    }
+    for (name, image) in documents.into_iter().flatten().flat_map(Map::iter) {
+        let Some(kind) = BuilderKind::ALL.into_iter().find(|kind| kind.to_string() == name.value) else {
+            return Err(Failure::invalid(format!("`{}` is no builder", name.value))
+                .hint("under `builder`, name images for npm, cargo, pixi, uv or aur"));
+        };
+        images.entry(kind).or_insert_with(|| image.value.clone());
+    }
+    Ok(images)
 }
 
 /// Refuses steps to be run again that the plan does not have.

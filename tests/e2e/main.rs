@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod boxes;
+mod builders;
 mod candies;
 mod commands;
 mod cuts;

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use charly_lab::fault::Proxy;
@@ -16,6 +16,7 @@ pub(crate) struct Remote {
     pub(crate) world: World,
     pub(crate) proxy: Proxy,
     home: TempDir,
+    env: Vec<(String, PathBuf)>,
 }
 
 impl Remote {
@@ -30,7 +31,7 @@ impl Remote {
     fn of(world: World) -> Self {
         let (address, port) = (world.guest.address(), world.guest.port());
         let proxy = Proxy::start(SocketAddr::from((address, port))).unwrap();
-        let remote = Self { world, proxy, home: tempfile::tempdir().unwrap() };
+        let remote = Self { world, proxy, home: tempfile::tempdir().unwrap(), env: Vec::new() };
         let (own, through) = (remote.world.guest.host_key().unwrap(), remote.proxy.address().port());
         remote.know(&format!("{address} {own}\n[127.0.0.1]:{through} {own}\n"));
         remote
@@ -39,6 +40,23 @@ impl Remote {
     /// Makes the way through the proxy slow.
     pub(crate) fn with_bandwidth(self, bytes: u64) -> Self {
         Self { proxy: self.proxy.with_bandwidth(bytes), ..self }
+    }
+
+    /// Keeps the boxes that builders run in for the next test, and lends whoever is elsewhere this machine's registries.
+    pub(crate) fn keep_boxes(&mut self) {
+        self.env.push(("XDG_DATA_HOME".to_owned(), Path::new(env!("CARGO_TARGET_TMPDIR")).join("boxes")));
+        let own = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+        for path in [".cargo/config.toml", ".config/pip/pip.conf", ".config/uv/uv.toml", ".netrc", ".npmrc"] {
+            let (from, to) = (own.join(path), self.home.path().join(path));
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            // Whoever has none of it uses the registries that everybody knows.
+            std::fs::copy(from, to).ok();
+        }
+    }
+
+    /// The home folder of whoever is elsewhere.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// Says which keys of machines are known.
@@ -67,6 +85,7 @@ impl Remote {
         let machine = format!("ssh:{user}@{at}");
         let mut charly = Command::new(env!("CARGO_BIN_EXE_charly"));
         charly.env_clear().env("HOME", self.home.path()).env("PATH", std::env::var_os("PATH").unwrap());
+        charly.envs(self.env.iter().map(|(name, value)| (name, value)));
         charly.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/fixtures"));
         charly.args(arguments.split(' ').map(|word| if word == "@" { &machine } else { word }));
         charly.arg("--identity").arg(self.world.guest.key());

@@ -80,13 +80,18 @@ impl Pacman {
             }
             out.push(option.clone());
         }
-        for name in request.exclude.iter().map(String::as_str).chain(names.iter().copied()) {
+        let files = request.files.iter().map(String::as_str);
+        for name in request.exclude.iter().map(String::as_str).chain(names.iter().copied()).chain(files) {
             if !is_name(name) {
                 return Err(PackageError::new(Fault::BadName(name.to_owned())));
             }
         }
         out.extend(request.exclude.iter().map(|name| format!("--assume-installed={name}")));
-        out.extend(names.iter().map(ToString::to_string));
+        if request.files.is_empty() {
+            out.extend(names.iter().map(ToString::to_string));
+        } else {
+            out.extend(request.files.iter().cloned());
+        }
         Ok(out)
     }
 
@@ -115,10 +120,8 @@ impl Manager for Pacman {
     fn simulate_install(&mut self, request: &Packages, names: &[&str]) -> Result<Simulation, PackageError> {
         let arguments = Self::arguments(request, names)?;
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let coming = self.succeed(
-            &[&["-S", "--needed", "--print", "--print-format", "%n %v"], arguments.as_slice()].concat(),
-            &mut quiet(),
-        )?;
+        let how = ["--needed", "--print", "--print-format", "%n %v"];
+        let coming = self.succeed(&[&[operation(request)], &how[..], arguments.as_slice()].concat(), &mut quiet())?;
         let now = self.versions()?;
         let mut out = Simulation::default();
         for (name, new) in coming.lines().filter_map(|line| line.split_once(' ')) {
@@ -132,8 +135,9 @@ impl Manager for Pacman {
                 }
             }
         }
-        // `--print` says nothing of conflicts, which would make an installation ask to remove a package.
-        if !out.installs.is_empty() {
+        // `--print` says nothing of conflicts, which would make an installation ask to remove a package. What is in no
+        // repository is not known there: with such a conflict the installation itself ends before it begins.
+        if !out.installs.is_empty() && request.files.is_empty() {
             let names: Vec<&str> = out.installs.keys().map(String::as_str).collect();
             let about = self.succeed(&[&["-Si", "--"], names.as_slice()].concat(), &mut quiet())?;
             for record in records(&about) {
@@ -151,8 +155,13 @@ impl Manager for Pacman {
         let arguments = Self::arguments(request, names)?;
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         // Without a terminal the answer to a conflict is no, and the transaction ends before it begins.
-        self.succeed(&[&["-S", "--needed", "--noconfirm", "--noprogressbar"], arguments.as_slice()].concat(), sink)
-            .map(drop)
+        let how = ["--needed", "--noconfirm", "--noprogressbar"];
+        if request.files.is_empty() {
+            return self.succeed(&[&["-S"], &how[..], arguments.as_slice()].concat(), sink).map(drop);
+        }
+        // Among the files are those of packages that nobody asked for by name.
+        self.succeed(&[&["-U", "--asdeps"], &how[..], arguments.as_slice()].concat(), sink)?;
+        self.set_mark(Mark::Manual, names)
     }
 
     fn simulate_remove(&mut self, names: &[&str]) -> Result<BTreeSet<String>, PackageError> {
@@ -247,6 +256,11 @@ impl Manager for Pacman {
         let answer = self.succeed(&["-Slq"], &mut quiet())?;
         Ok(answer.lines().filter(|name| name.starts_with(prefix)).map(str::to_owned).collect())
     }
+}
+
+/// Returns the operation that installs a request.
+fn operation(request: &Packages) -> &'static str {
+    if request.files.is_empty() { "-S" } else { "-U" }
 }
 
 /// One record of `pacman -Qi` or `-Si`.

@@ -160,6 +160,7 @@ mod tests {
             exclude: vec![],
             options: vec![],
             modules: vec![],
+            files: vec![],
         };
         (open(PackageManager::Apt, Path::new("/"), Box::new(recorded.clone())), recorded, request)
     }
@@ -203,6 +204,39 @@ mod tests {
         let (mut manager, _, request) =
             apt(&[(install, 100, GONE), ("update", 0, ""), ("-s install -- nginx", 0, COMES), (install, 100, GONE)]);
         assert!(matches!(install_quietly(&mut *manager, &request).unwrap_err().fault, Fault::Stale));
+    }
+
+    #[test]
+    fn built_packages_are_installed_from_their_files() {
+        let file = "/var/cache/charly/aur/c/tool-1-1-any.pkg.tar.zst";
+        let recording = [
+            (
+                "pacman -U --needed --print --print-format %n %v /var/cache/charly/aur/c/tool-1-1-any.pkg.tar.zst",
+                0,
+                "tool 1-1\n",
+            ),
+            ("pacman -Q", 0, "glibc 2-1\n"),
+            (
+                "pacman -U --asdeps --needed --noconfirm --noprogressbar /var/cache/charly/aur/c/tool-1-1-any.pkg.tar.zst",
+                0,
+                "",
+            ),
+            ("pacman -D --asexplicit -- tool", 0, ""),
+        ];
+        let recorded = Recorded(Rc::new(RefCell::new(recording.into_iter().collect())));
+        let mut pacman = open(PackageManager::Pacman, Path::new("/"), Box::new(recorded.clone()));
+        let request = Packages {
+            manager: PackageManager::Pacman,
+            install: vec!["tool".into()],
+            exclude: vec![],
+            options: vec![],
+            modules: vec![],
+            files: vec![file.into()],
+        };
+        let simulation = simulate(&mut *pacman, &request, &PackageSet::default(), None).unwrap();
+        assert_eq!(simulation.installs.keys().collect::<Vec<_>>(), ["tool"]);
+        install_quietly(&mut *pacman, &request).unwrap();
+        assert!(recorded.0.borrow().is_empty());
     }
 
     fn install_quietly(manager: &mut dyn Manager, request: &Packages) -> Result<(), PackageError> {

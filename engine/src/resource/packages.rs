@@ -3,6 +3,7 @@
 //! The resource is the transaction: before it, the ledger holds what there was; after it, what came, and on whose wish. A
 //! step that asks for other packages than it did is a second claim beside the first, which is then released.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -49,7 +50,7 @@ impl Desk {
 
 /// Returns what a step would bring. With what is there nothing is run but a look at the manager's books.
 pub(crate) fn look(venue: &Venue, step: &Step) -> Result<Vec<Detail>, WorkError> {
-    let request = request(step)?;
+    let request = &*request(venue, step)?;
     if venue.facts.package_manager != Some(request.manager) {
         let what = format!("the venue has no {}, which `{}` needs", request.manager.name(), step.title);
         return Err(WorkError::Plan(what));
@@ -62,6 +63,10 @@ pub(crate) fn look(venue: &Venue, step: &Step) -> Result<Vec<Detail>, WorkError>
         let names = missing(request, &now);
         if names.is_empty() {
             return Ok(Vec::new());
+        }
+        if matches!(step.action, Action::Builder(_)) && request.files.is_empty() {
+            let note = || Some("what it brings shows once it is built".to_owned());
+            return Ok(names.iter().map(|name| detail(Change::Add, "package", name, note())).collect());
         }
         match simulate(counter.manager.as_mut(), request, &now, None) {
             Ok(simulation) => {
@@ -82,7 +87,7 @@ pub(crate) fn look(venue: &Venue, step: &Step) -> Result<Vec<Detail>, WorkError>
 
 /// Notes what there is before an installation. An interrupted manager is repaired first, and indexes are fetched if need be.
 pub(super) fn before(venue: &Venue, step: &Step) -> Result<serde_json::Value, WorkError> {
-    let request = request(step)?;
+    let request = &*request(venue, step)?;
     venue.desk.with(venue, request.manager, |counter| {
         let mut quiet = |_: Stream, _: &[u8]| {};
         let manager = counter.manager.as_mut();
@@ -96,7 +101,7 @@ pub(super) fn before(venue: &Venue, step: &Step) -> Result<serde_json::Value, Wo
 
 /// Installs what is missing, and closes the books on it.
 pub(super) fn converge(effect: &mut Effect<'_>, resource: &Resource) -> Result<(), WorkError> {
-    let request = request(&effect.task.step)?;
+    let request = &*request(effect.venue, &effect.task.step)?;
     let entry = effect.ledger.book().entries.get(resource).cloned();
     let mut entry = entry.ok_or_else(|| WorkError::Plan("a package step without its intent".to_owned()))?;
     let before = read_before(entry.found.as_ref().unwrap_or(&entry.before.state))?;
@@ -228,11 +233,29 @@ fn tear_down(
     Ok(Report { kept: torn.kept, details })
 }
 
-fn request(step: &Step) -> Result<&Packages, WorkError> {
+fn request<'s>(venue: &Venue, step: &'s Step) -> Result<Cow<'s, Packages>, WorkError> {
     match &step.action {
-        Action::SystemPackages(request) => Ok(request),
+        Action::SystemPackages(request) => Ok(Cow::Borrowed(request)),
+        Action::Builder(builder) => Ok(Cow::Owned(Packages {
+            manager: PackageManager::Pacman,
+            install: builder.packages.clone(),
+            exclude: Vec::new(),
+            options: Vec::new(),
+            modules: Vec::new(),
+            files: package_files(venue, &venue.resolve(&builder.to)),
+        })),
         other => Err(WorkError::Plan(format!("a `{}` step brings no packages", other.kind()))),
     }
+}
+
+/// Returns the files of packages in a folder; none where it is not there yet.
+fn package_files(venue: &Venue, folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(venue.root.outside(folder)).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut files: Vec<_> =
+        names.filter(|name| name.contains(".pkg.tar")).map(|name| format!("{folder}/{name}")).collect();
+    files.sort();
+    files
 }
 
 fn read_before(state: &State) -> Result<Before, WorkError> {

@@ -90,7 +90,7 @@ pub(crate) fn assess(
     let mine = |scope: &Scope| locate(scope) == venue.side;
     let mut all = Vec::new();
     for (index, (candy, step)) in (0_u32..).zip(apply.plan.steps()) {
-        if mine(&step.scope) && step.venue == charly_ir::plan::Venue::HostNative {
+        if mine(&step.scope) && step.venue != charly_ir::plan::Venue::Skip {
             let key = StepKey { deploy: deploy.clone(), candy: candy.name.clone(), step: step.id.clone() };
             all.push((index, key, step));
         }
@@ -354,6 +354,10 @@ impl Assessor<'_> {
         if let Action::Op(Op::Download(download)) = &task.step.action {
             let path = self.venue.resolve(&download.to);
             task.details.push(detail(task.change, "download", &path, Some(format!("from {}", download.url))));
+        }
+        if let Action::Builder(builder) = &task.step.action {
+            let path = self.venue.resolve(&builder.to);
+            task.details.push(detail(task.change, "build", &path, Some(format!("built with {}", builder.kind))));
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use charly_ir::message::{Manifest, Member, MemberKind};
 use charly_ir::plan::{
-    Action, Content, CustomService, Download, Extract, Op, PackagedService, Placement, Repo, RepoSource, Shell,
-    ShellHook, ShellSnippet, Step,
+    Action, BuilderKind, Content, CustomService, Download, Extract, Op, PackagedService, Placement, Repo, RepoSource,
+    Shell, ShellHook, ShellSnippet, Step,
 };
 use charly_ir::{Digest, Text};
 
@@ -78,10 +78,17 @@ pub(super) fn lower(
         Action::ShellSnippet(snippet) => context.shell_snippet(snippet)?,
         Action::RemovalHook(_) => return Ok(Lowered::Nothing),
         Action::Reboot => return Ok(Lowered::Reboot),
-        Action::Builder(builder) => {
-            let why = format!("needs the {} builder, which this charly does not have yet", builder.kind);
-            return Ok(Lowered::Unsupported(why));
-        }
+        Action::Builder(builder) => match manifest {
+            None => return Ok(Lowered::NeedsManifest),
+            Some(manifest) => {
+                let mut wants = context.members(&context.path(&builder.to)?, manifest)?;
+                // What it places are packages, which are then installed.
+                if builder.kind == BuilderKind::Aur {
+                    wants.push(Want::new(Resource::Packages(context.name()), State::Anything));
+                }
+                wants
+            }
+        },
         Action::Unsupported { what, reason } => return Ok(Lowered::Unsupported(format!("{what}: {reason}"))),
     };
     Ok(Lowered::Wants(wants))

@@ -40,6 +40,7 @@ impl Venue {
             exclude: vec![],
             options: vec![],
             modules: vec![],
+            files: vec![],
         }
     }
 

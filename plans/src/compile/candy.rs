@@ -40,6 +40,8 @@ pub(super) struct Context<'a> {
     pub(super) given: BTreeMap<String, Text>,
     /// Secrets for the candy's commands: variable and secret.
     pub(super) secrets: BTreeMap<String, String>,
+    /// Folders of programs that builders bring.
+    pub(super) built: Vec<Text>,
     found: Diagnostics,
     steps: Vec<Step>,
     /// How often each id was asked for.
@@ -76,6 +78,7 @@ pub(super) fn compile<'a>(
         blobs,
         given: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        built: Vec::new(),
         found: Diagnostics::default(),
         steps: Vec::new(),
         ids: HashMap::new(),

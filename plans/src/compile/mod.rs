@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use charly_ir::Digest;
 use charly_ir::facts::Facts;
-use charly_ir::plan::InstallPlan;
+use charly_ir::plan::{BuilderKind, InstallPlan};
 
 use crate::diagnostic::Diagnostics;
 use crate::load::Blob;
@@ -37,6 +37,8 @@ pub struct Options {
     pub secrets: BTreeSet<String>,
     /// What supervises the candies' services.
     pub supervisor: Supervisor,
+    /// The images that builders run in, where somebody names them.
+    pub builders: BTreeMap<BuilderKind, String>,
 }
 
 /// What supervises services on a venue.

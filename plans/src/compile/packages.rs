@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use charly_ir::Text;
 use charly_ir::plan::{Action, Builder, BuilderKind, Packages, Phase, Scope};
 
 use super::candy::Context;
@@ -44,46 +45,60 @@ pub(super) fn compile(cx: &mut Context<'_>) {
             exclude: strings(most_specific(&sections, |section| section.exclude.as_ref())),
             options: strings(most_specific(&sections, |section| section.option.as_ref())),
             modules: strings(most_specific(&sections, |section| section.module.as_ref())),
+            files: Vec::new(),
         };
         cx.add("packages", &title, Scope::System, None, Phase::Packages, Action::SystemPackages(packages));
     }
 }
 
-/// Compiles the builders that the candy's files ask for.
+/// Compiles the builders that the candy's files ask for. Each sees the whole folder: what it reads there is its own business.
 pub(super) fn compile_builders(cx: &mut Context<'_>, phase: Phase) {
-    let files = &cx.resolved.build_files;
+    let files = match &cx.resolved.build_files {
+        Ok(files) => files,
+        Err(why) => return cx.error(cx.candy.name.span, format!("the candy's folder cannot be built from: {why}")),
+    };
     let has = |name: &str| files.contains_key(name);
     let uv = has("uv.lock") || has("requirements.txt");
     let sections = cx.venue.names.sections(&cx.candy.distro);
     let aur = sections.iter().filter_map(|(_, section)| section.aur.as_ref()).flat_map(|aur| &aur.package);
     let aur: BTreeSet<_> = aur.map(|package| package.name.clone()).collect();
-    let asked: [(BuilderKind, bool, &[&str]); 5] = [
-        (BuilderKind::Npm, has("package.json"), &["package.json", "package-lock.json"]),
-        (BuilderKind::Cargo, has("Cargo.toml"), &["Cargo.toml", "Cargo.lock"]),
-        (
-            BuilderKind::Pixi,
-            has("pixi.toml") || has("environment.yml") || (has("pyproject.toml") && !uv),
-            &["pixi.toml", "pixi.lock", "pyproject.toml", "environment.yml"],
-        ),
-        (BuilderKind::Uv, uv && !has("pixi.toml"), &["pyproject.toml", "uv.lock", "requirements.txt"]),
-        (BuilderKind::Aur, !aur.is_empty(), &[]),
+    let asked = [
+        (BuilderKind::Npm, has("package.json")),
+        (BuilderKind::Cargo, has("Cargo.toml")),
+        (BuilderKind::Pixi, has("pixi.toml") || has("environment.yml") || (has("pyproject.toml") && !uv)),
+        (BuilderKind::Uv, uv && !has("pixi.toml")),
+        (BuilderKind::Aur, !aur.is_empty()),
     ];
-    for (kind, wanted, inputs) in asked {
-        if !wanted {
-            continue;
-        }
-        let mut digests = BTreeMap::new();
-        for name in inputs {
-            if let Some(file) = files.get(name) {
+    for (kind, _) in asked.into_iter().filter(|(_, wanted)| *wanted) {
+        let (mut inputs, mut packages, mut scope) = (BTreeMap::new(), Vec::new(), Scope::User);
+        if kind == BuilderKind::Aur {
+            packages = aur.iter().cloned().collect();
+            scope = Scope::System;
+        } else {
+            for (name, file) in files {
                 cx.blobs.insert(file.digest, file.blob.clone());
-                digests.insert((*name).to_owned(), file.digest);
+                inputs.insert(name.clone(), file.digest);
             }
         }
-        let aur_alone = kind == BuilderKind::Aur;
-        let packages = if aur_alone { aur.iter().cloned().collect() } else { Vec::new() };
-        let scope = if aur_alone { Scope::System } else { Scope::User };
-        let action = Action::Builder(Builder { kind, inputs: digests, packages });
+        let to = folder(kind, cx.loaded.name());
+        if kind != BuilderKind::Aur {
+            cx.built.push(Text::new(format!("{to}/bin")));
+        }
+        let (to, image) = (Text::new(to), cx.venue.options.builders.get(&kind).cloned());
+        let action = Action::Builder(Builder { kind, inputs, packages, to, image });
         cx.add(&format!("builder:{kind}"), &format!("build with {kind}"), scope, None, phase, action);
+    }
+}
+
+/// Returns the folder that a builder builds for: where its tool keeps what a user installs.
+fn folder(kind: BuilderKind, candy: &str) -> String {
+    match kind {
+        BuilderKind::Npm => "{{.Home}}/.npm-global".to_owned(),
+        BuilderKind::Cargo => "{{.Home}}/.cargo".to_owned(),
+        BuilderKind::Pixi => "{{.Home}}/.pixi/envs/default".to_owned(),
+        // One environment a candy: two sets of locked versions are not one.
+        BuilderKind::Uv => format!("{{{{.Home}}}}/.local/share/venvs/{candy}"),
+        BuilderKind::Aur => format!("/var/cache/charly/aur/{candy}"),
     }
 }
 
@@ -100,6 +115,7 @@ pub(super) fn compile_step(cx: &mut Context<'_>, step: &PackageStep, title: &str
         exclude: Vec::new(),
         options: Vec::new(),
         modules: Vec::new(),
+        files: Vec::new(),
     };
     let id = format!("package:{name}");
     cx.add(&id, title, Scope::System, None, Phase::Configure, Action::SystemPackages(packages));

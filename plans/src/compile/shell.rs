@@ -14,7 +14,12 @@ pub(super) fn compile(cx: &mut Context<'_>) {
     for (name, value) in candy.env.iter() {
         env.insert(name.value.clone(), expand::home_in_value(value));
     }
-    let path_append = cx.paths(&candy.path_append);
+    let mut path_append = cx.paths(&candy.path_append);
+    for folder in std::mem::take(&mut cx.built) {
+        if !path_append.contains(&folder) {
+            path_append.push(folder);
+        }
+    }
     if !env.is_empty() || !path_append.is_empty() {
         let title = match (env.len(), path_append.len()) {
             (0, _) => "extend PATH".to_owned(),

@@ -42,8 +42,7 @@ pub fn for_image(
     path: Vec<String>,
 ) -> Result<ImagePlan, Diagnostics> {
     let InstallPlan { format, os, arch, candies } = plan;
-    let home = user.home.trim_end_matches('/').to_owned();
-    let tokens = Tokens { home, user: user.name.clone(), uid: user.uid, gid: user.gid };
+    let tokens = user.tokens();
     let mut image = ImagePlan {
         plan: InstallPlan { format, os, arch, candies: Vec::with_capacity(candies.len()) },
         env: BTreeMap::new(),

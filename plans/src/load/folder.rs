@@ -98,16 +98,53 @@ pub(crate) fn find_sources(folder: &Folder, path: &str, known: Option<&dyn Diges
             let real = reach(root, path)?;
             let kind = fs::metadata(&real)?;
             walk(root, real, &kind, String::new(), 0, &mut found)?;
-            found.sort_by(|one, other| one.below.cmp(&other.below));
-            let files: Vec<_> = found.iter().map(|file| (file.path.as_path(), file.stamp)).collect();
-            let digests = digests::of(&files, known)?;
-            let sources = found.into_iter().zip(digests).map(|(Found { below, path, stamp }, digest)| SourceFile {
-                below,
-                digest,
-                size: stamp.size,
-                blob: Blob::File(path, stamp),
-            });
-            Ok(sources.collect())
+            digested(found, known)
+        }
+    }
+}
+
+/// Digests what was found, and sorts it by path.
+fn digested(mut found: Vec<Found>, known: Option<&dyn Digests>) -> io::Result<Vec<SourceFile>> {
+    found.sort_by(|one, other| one.below.cmp(&other.below));
+    let files: Vec<_> = found.iter().map(|file| (file.path.as_path(), file.stamp)).collect();
+    let digests = digests::of(&files, known)?;
+    let sources = found.into_iter().zip(digests).map(|(Found { below, path, stamp }, digest)| SourceFile {
+        below,
+        digest,
+        size: stamp.size,
+        blob: Blob::File(path, stamp),
+    });
+    Ok(sources.collect())
+}
+
+/// What a builder's tools leave in the folder of a project, and what is not theirs at all.
+const NOT_BUILT_FROM: &[&str] = &[".git", ".pixi", ".venv", "charly.yml", "node_modules", "target"];
+
+/// Returns all files of a folder that something is built from, sorted by path: all but the candy's own document, and what
+/// earlier builds by hand have left.
+pub(crate) fn find_build_sources(folder: &Folder, known: Option<&dyn Digests>) -> io::Result<Vec<SourceFile>> {
+    match folder {
+        Folder::Shipped(name) => {
+            let within = format!("{name}/");
+            let all = SHIPPED.iter().filter_map(|(file, bytes)| Some((file.strip_prefix(&within)?, bytes)));
+            let inputs =
+                all.filter(|(below, _)| !below.split('/').next().is_some_and(|top| NOT_BUILT_FROM.contains(&top)));
+            Ok(inputs.map(|(below, bytes)| from_bytes(below.to_owned(), bytes.to_vec())).collect())
+        }
+        Folder::Disk(root) => {
+            let mut found = Vec::new();
+            for entry in fs::read_dir(root)? {
+                let name = entry?.file_name();
+                let Some(name) = name.to_str() else {
+                    return Err(io::Error::other("a name in it is not UTF-8"));
+                };
+                if !NOT_BUILT_FROM.contains(&name) {
+                    let real = reach(root, name)?;
+                    let kind = fs::metadata(&real)?;
+                    walk(root, real, &kind, name.to_owned(), 1, &mut found)?;
+                }
+            }
+            digested(found, known)
         }
     }
 }
@@ -212,5 +249,19 @@ mod tests {
         assert_eq!(names("inner"), [""]);
         assert_eq!(names("files"), ["b", "deep/a"]);
         assert_eq!(find_sources(&disk, "files/deep/a", None).unwrap()[0].size, 300 << 10);
+        assert_eq!(find_build_sources(&disk, None).unwrap_err().to_string(), "it leads out of the candy's folder");
+    }
+
+    #[test]
+    fn builders_see_all_but_what_builds_leave() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["charly.yml", "Cargo.toml", "src/main.rs", "src/target/kept", "target/debug/x", ".git/HEAD"] {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let found = find_build_sources(&Folder::Disk(folder.path().to_owned()), None).unwrap();
+        let names: Vec<_> = found.into_iter().map(|file| file.below).collect();
+        assert_eq!(names, ["Cargo.toml", "src/main.rs", "src/target/kept"]);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::order::Graph;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::load::{Digests, LoadedCandy, SourceFile, Workspace, find_sources};
+use crate::load::{Digests, LoadedCandy, SourceFile, Workspace, find_build_sources, find_sources};
 use crate::read::FromText;
 use crate::schema::{Reference, Run, StepKind};
 use crate::source::Place;
@@ -40,8 +40,8 @@ pub struct ResolvedCandy {
     pub composed_of: Vec<String>,
     /// The files that its `copy` steps name, by path; what is not there is an error for whoever compiles the step.
     pub sources: BTreeMap<String, Sources>,
-    /// The build files found beside it, by name.
-    pub build_files: BTreeMap<&'static str, SourceFile>,
+    /// All files of its folder that builders build from, by path; empty where none asks for a builder.
+    pub build_files: Result<BTreeMap<String, SourceFile>, String>,
 }
 
 /// What lies at a path of a candy's folder: one file or several, or why there is nothing.
@@ -137,7 +137,7 @@ impl Resolved {
 impl ResolvedCandy {
     /// Takes a candy that refers to nothing.
     pub(crate) fn alone(loaded: LoadedCandy) -> Self {
-        let (requires, composed_of, build_files) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (requires, composed_of, build_files) = (Vec::new(), Vec::new(), Ok(BTreeMap::new()));
         Self { loaded: Arc::new(loaded), requires, composed_of, sources: BTreeMap::new(), build_files }
     }
 
@@ -198,8 +198,12 @@ fn sources(loaded: &LoadedCandy, known: Option<&dyn Digests>) -> BTreeMap<String
     copies.map(|path| (path.to_owned(), find(path))).collect()
 }
 
-fn build_files(loaded: &LoadedCandy, known: Option<&dyn Digests>) -> BTreeMap<&'static str, SourceFile> {
-    let Some(folder) = &loaded.folder else { return BTreeMap::new() };
-    let found = loaded.build_files.iter();
-    found.filter_map(|name| Some((*name, find_sources(folder, name, known).ok()?.pop()?))).collect()
+fn build_files(loaded: &LoadedCandy, known: Option<&dyn Digests>) -> Result<BTreeMap<String, SourceFile>, String> {
+    match &loaded.folder {
+        Some(folder) if !loaded.build_files.is_empty() => {
+            let files = find_build_sources(folder, known).map_err(|error| error.to_string())?;
+            Ok(files.into_iter().map(|file| (file.below.clone(), file)).collect())
+        }
+        _ => Ok(BTreeMap::new()),
+    }
 }

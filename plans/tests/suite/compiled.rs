@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use charly_ir::facts::{Facts, Init, PackageManager};
-use charly_ir::plan::{Action, Content};
+use charly_ir::plan::{Action, BuilderKind, Content};
 use charly_plans::compile::{Compiled, Options, compile};
 use charly_plans::diagnostic::Diagnostics;
 use charly_plans::load::{Settings, Workspace};
@@ -165,10 +165,23 @@ fn builders_are_found_by_their_files() {
         let compiled = compiled(lines, &files, &debian(), &Options::default()).unwrap();
         let steps = &compiled.plan.candies[0].steps;
         let ids: Vec<_> = steps.iter().map(|step| step.id.as_str()).collect();
-        assert_eq!(ids, ["builder:npm", "builder:cargo", "builder:uv"]);
+        assert_eq!(ids, ["builder:npm", "builder:cargo", "builder:uv", "env"]);
         assert_eq!(serde_json::to_value(steps[0].phase).unwrap(), phase);
         assert_eq!(compiled.blobs.len(), 2, "equal bytes are one blob");
     }
+}
+
+#[test]
+fn builders_take_the_folder_and_bring_a_path() {
+    let files = [("requirements.txt", "x==1\n"), ("src/x.py", "pass\n"), (".venv/bin/python", "")];
+    let options = Options { builders: [(BuilderKind::Uv, "mine:1".to_owned())].into(), ..Options::default() };
+    let built = compiled("  path_append: [\"~/bin\"]\n", &files, &debian(), &options).unwrap();
+    insta::assert_json_snapshot!(built.plan.candies[0].steps);
+
+    let arch = facts("ID=arch\n", PackageManager::Pacman, Init::Systemd);
+    let lines = "  distro: {arch: {package: [git, old], aur: {package: [yay-bin], replace: [old]}}}\n";
+    let aur = compiled(lines, &[], &arch, &Options::default()).unwrap();
+    insta::assert_json_snapshot!(aur.plan.candies[0].steps);
 }
 
 #[test]

@@ -20,12 +20,12 @@ use charly_target_oci::store::{Image, Store};
 use super::progress::Watcher;
 use super::{base, store};
 use crate::context::Context;
-use crate::deploy::Downloads;
+use crate::deploy::{Downloads, builders, workshop};
 use crate::exit::Failure;
 use crate::verb::bundle::Compile;
 
 /// How boxes are made.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct How {
     #[command(flatten)]
     compile: Compile,
@@ -67,6 +67,7 @@ pub(super) struct Ready {
     pub(super) in_base: Vec<(String, Digest)>,
     secrets: BTreeMap<String, SecretValue>,
     blobs: BTreeMap<Digest, Content>,
+    user: User,
 }
 
 /// Builds a box, and before it those it starts from.
@@ -74,14 +75,25 @@ pub(super) fn build(cx: &Context, name: &str, how: &How) -> Result<Built, Failur
     let store = store(cx)?;
     let mut workspace = cx.workspace()?;
     let chain = workspace.chain(name)?;
+    layers(cx, &store, &mut workspace, &chain.boxes, how)
+}
+
+/// Builds boxes, each after the one it starts from, and returns the last.
+pub(super) fn layers(
+    cx: &Context,
+    store: &Store,
+    workspace: &mut Workspace,
+    boxes: &[BoxLayer],
+    how: &How,
+) -> Result<Built, Failure> {
     let settings = how.settings(cx);
     let mut last = None;
-    for layer in &chain.boxes {
-        let ready = ready(cx, &store, &mut workspace, layer, how, &settings)?;
-        let built = one(cx, &store, &ready, &settings)?;
+    for layer in boxes {
+        let ready = ready(cx, store, workspace, layer, how, &settings)?;
+        let built = one(cx, store, &ready, &settings)?;
         last = Some(built);
     }
-    last.ok_or_else(|| Failure::invalid(format!("`{name}` is made of nothing")))
+    last.ok_or_else(|| Failure::invalid("a box is made of nothing"))
 }
 
 /// Compiles a box for its base, which is there.
@@ -112,6 +124,7 @@ pub(super) fn ready(
         env: wishes.env,
         secrets: wishes.secrets.keys().cloned().collect(),
         supervisor,
+        builders: builders(wishes.builders, [Some(&layer.spec.builder), workspace.defaults().map(|all| &all.builder)])?,
     };
     let arch = match &base {
         Some(base) => architecture(&base.config.architecture().to_string()),
@@ -135,16 +148,8 @@ pub(super) fn ready(
         Blob::Bytes(bytes) => (digest, Content::Memory(bytes.into())),
         Blob::File(path, stamp) => (digest, Content::Stamped(path, stamp)),
     });
-    Ok(Ready {
-        name: reference(layer),
-        base,
-        plan,
-        digests,
-        wanted,
-        in_base,
-        secrets: wishes.secrets,
-        blobs: blobs.collect(),
-    })
+    let (name, secrets, blobs) = (reference(layer), wishes.secrets, blobs.collect());
+    Ok(Ready { name, base, plan, digests, wanted, in_base, secrets, blobs, user })
 }
 
 /// Builds one box whose base is there.
@@ -169,11 +174,17 @@ pub(super) fn one(cx: &Context, store: &Store, ready: &Ready, settings: &Setting
 impl Ready {
     /// Returns what gives the bytes that a plan of some of its candies names.
     pub(super) fn supply(&self, cx: &Context, plan: &InstallPlan) -> Box<dyn Supply> {
-        Box::new(PlanSupply::new(plan, self.blobs.clone(), Downloads::new(cx).fetcher()))
+        let supply = PlanSupply::new(plan, self.blobs.clone(), Downloads::new(cx).fetcher());
+        Box::new(supply.with_builders(workshop(cx), &self.user))
     }
 }
 
 impl How {
+    /// Makes layers as quickly as can be, for images that nobody sends anywhere.
+    pub(super) fn uncompressed() -> Self {
+        Self { compression: Pack::None, ..Self::default() }
+    }
+
     pub(super) fn settings(&self, cx: &Context) -> Settings {
         let threads = self.threads.or_else(|| std::thread::available_parallelism().ok());
         Settings {

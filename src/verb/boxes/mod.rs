@@ -2,6 +2,7 @@
 
 mod base;
 mod build;
+mod builder;
 mod diff;
 mod generate;
 mod hand_on;
@@ -19,6 +20,8 @@ use charly_target_oci::build::BuildError;
 use charly_target_oci::sandbox::inside;
 use charly_target_oci::store::{Image, Store, StoreError};
 use clap::Subcommand;
+
+pub(crate) use builder::room;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome, of_verdict};

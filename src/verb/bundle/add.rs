@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use charly_ir::message::{Mode, Problem, RebootPolicy, Verdict};
-use charly_ir::plan::Gate;
+use charly_ir::plan::{BuilderKind, Gate};
 use charly_target_core::TargetError;
 use charly_target_core::target::Run;
 use charly_target_core::wire::ClientError;
@@ -82,6 +82,9 @@ pub(crate) struct Compile {
     /// Pass over what this venue cannot hold, instead of refusing
     #[arg(long)]
     skip_incompatible: bool,
+    /// Run builders in a box or image of your own: `IMAGE` for all, `npm=IMAGE` for one
+    #[arg(long, value_name = "[BUILDER=]IMAGE", value_parser = builder_image)]
+    builder_image: Vec<(Option<BuilderKind>, String)>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -244,6 +247,7 @@ impl Compile {
             env: self.env.iter().cloned().collect(),
             secrets: secrets.collect::<anyhow::Result<_>>().map_err(|error| Failure::error(Exit::Invalid, error))?,
             skip_incompatible: self.skip_incompatible,
+            builders: self.builder_image.clone(),
             ..Wishes::default()
         })
     }
@@ -258,6 +262,19 @@ impl Gates {
             (*with_services, Gate::WithServices),
         ];
         gates.into_iter().filter_map(|(open, gate)| open.then_some(gate)).collect()
+    }
+}
+
+fn builder_image(text: &str) -> Result<(Option<BuilderKind>, String), String> {
+    match text.split_once('=') {
+        None if !text.is_empty() => Ok((None, text.to_owned())),
+        Some((kind, image)) if !image.is_empty() => {
+            match BuilderKind::ALL.into_iter().find(|known| known.to_string() == kind) {
+                Some(kind) => Ok((Some(kind), image.to_owned())),
+                None => Err(format!("`{kind}` is no builder; write one of npm, cargo, pixi, uv, aur")),
+            }
+        }
+        _ => Err("write IMAGE or BUILDER=IMAGE".to_owned()),
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`wire`] | the client's side of one conversation with an engine, without any I/O of its own |
 //! | [`supply`] | what an engine is given when it needs something |
 //! | [`fetch`] | downloads: fetched once, checked, cached, unpacked safely |
+//! | [`artifact`] | what builder steps place, and who makes it |
 //! | [`executor`] | [`DeployExecutor`]: how the controller reaches a machine outside the engine's protocol |
 //! | [`engine`], [`deliver`] | the engine's program, carried inside this one, and put where it can be started |
 //! | [`distribution`] | what can be made from a distribution's packages, and this machine's mirror of them |
@@ -15,6 +16,7 @@
 //!
 //! Invariant: nothing here prints, or reads the environment or a home folder.
 
+pub mod artifact;
 pub mod deliver;
 pub mod distribution;
 pub mod engine;
@@ -28,6 +30,7 @@ pub mod target;
 pub mod venue;
 pub mod wire;
 
+pub use artifact::{Artifact, Builders};
 pub use executor::DeployExecutor;
 pub use interrupt::Interrupts;
 pub use registry::Registry;

@@ -6,11 +6,13 @@
 //! | [`source`] | images from and to layouts, archives and registries |
 //! | [`store`] | the images of this machine, in a folder that other tools can read |
 //! | [`build`] | how an image comes of a plan, one layer a candy |
+//! | [`builder`] | what builder steps place, made in a box of its own |
 //! | [`sandbox`] | where the steps run that must run |
 //! | `podman` | images of this machine's podman |
 //! | [`serve`] | an image as a machine is served it, whatever it is kept in |
 
 pub mod build;
+pub mod builder;
 pub mod layer;
 mod podman;
 pub mod sandbox;

@@ -74,6 +74,7 @@ impl Venue {
             exclude: vec![],
             options: vec![],
             modules: vec![],
+            files: vec![],
         };
         let now = self.snapshot();
         let mut later = self.clone();

@@ -6,14 +6,17 @@ use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use charly_ir::facts::User;
 use charly_ir::message::{Manifest, Member, MemberKind, Problem};
-use charly_ir::plan::{Action, Download, InstallPlan, Op, Repo, RepoKey, RepoSource};
+use charly_ir::plan::{Action, Builder, Download, InstallPlan, Op, Repo, RepoKey, RepoSource};
+use charly_ir::text::Tokens;
 use charly_ir::{Digest, Stamp};
 use tempfile::TempDir;
 
 use super::error::FetchError;
 use super::unpack::{self, Limits};
 use super::{Fetched, Fetcher, key};
+use crate::artifact::{Builders, Wanted};
 use crate::supply::{Blob, Supply};
 
 /// Where the bytes of a blob are.
@@ -37,6 +40,10 @@ pub struct PlanSupply {
     fetcher: Fetcher,
     limits: Limits,
     scratch: Option<TempDir>,
+    os: String,
+    arch: String,
+    tokens: Tokens,
+    builders: Option<Box<dyn Builders>>,
 }
 
 /// What a step fetches.
@@ -44,17 +51,39 @@ pub struct PlanSupply {
 enum Source {
     Download(Download),
     Repo(Repo),
+    Builder { candy: String, builder: Builder },
 }
 
 impl PlanSupply {
     /// Takes a plan and the blobs it names.
     pub fn new(plan: &InstallPlan, blobs: BTreeMap<Digest, Content>, fetcher: Fetcher) -> Self {
-        let sources = (0..).zip(plan.steps()).filter_map(|(index, (_, step))| match &step.action {
+        let sources = (0..).zip(plan.steps()).filter_map(|(index, (candy, step))| match &step.action {
             Action::Op(Op::Download(download)) => Some((index, Source::Download(download.clone()))),
             Action::RepoChange(repo) => Some((index, Source::Repo(repo.clone()))),
+            Action::Builder(builder) => {
+                Some((index, Source::Builder { candy: candy.name.clone(), builder: builder.clone() }))
+            }
             _ => None,
         });
-        Self { sources: sources.collect(), blobs, fetcher, limits: Limits::default(), scratch: None }
+        Self {
+            sources: sources.collect(),
+            blobs,
+            fetcher,
+            limits: Limits::default(),
+            scratch: None,
+            os: plan.os.clone(),
+            arch: plan.arch.clone(),
+            tokens: Tokens::default(),
+            builders: None,
+        }
+    }
+
+    /// Takes who makes what builder steps place, and whom they make it for.
+    #[must_use]
+    pub fn with_builders(mut self, builders: Box<dyn Builders>, user: &User) -> Self {
+        self.tokens = user.tokens();
+        self.builders = Some(builders);
+        self
     }
 
     fn members(&mut self, step: u32) -> Result<Vec<Member>, Problem> {
@@ -62,11 +91,27 @@ impl PlanSupply {
             return Err(Problem::new(format!("step {step} fetches nothing")));
         };
         let members = match &source {
-            Source::Download(download) => self.download(download),
-            Source::Repo(repo) => self.repo(repo),
+            Source::Download(download) => self.download(download).map_err(Problem::from),
+            Source::Repo(repo) => self.repo(repo).map_err(Problem::from),
+            Source::Builder { candy, builder } => self.build(candy, builder),
         };
         self.sources.insert(step, source);
-        Ok(members?)
+        members
+    }
+
+    fn build(&mut self, candy: &str, builder: &Builder) -> Result<Vec<Member>, Problem> {
+        let Some(builders) = &mut self.builders else {
+            return Err(Problem::new(format!("nobody is there to build with {}", builder.kind)));
+        };
+        let to = builder.to.resolve(&self.tokens);
+        let (os, arch, inputs) = (self.os.as_str(), self.arch.as_str(), &self.blobs);
+        let made = builders.artifact(&Wanted { candy, builder, to: &to, os, arch, inputs })?;
+        for member in &made.members {
+            if let MemberKind::File { digest, .. } = member.kind {
+                self.blobs.insert(digest, Content::File(made.files.join(digest.to_string())));
+            }
+        }
+        Ok(made.members)
     }
 
     fn download(&mut self, download: &Download) -> Result<Vec<Member>, FetchError> {

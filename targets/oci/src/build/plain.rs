@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use charly_ir::message::{Manifest, Member, MemberKind, Problem};
 use charly_ir::plan::{
-    Action, CandyPlan, Content, Download, Extract, Op, Placement, Repo, RepoKey, RepoSource, Scope, Step,
+    Action, BuilderKind, CandyPlan, Content, Extract, Op, Placement, Repo, RepoKey, RepoSource, Scope, Step,
 };
 use charly_ir::{Digest, Text};
 use charly_target_core::Supply;
@@ -56,6 +56,7 @@ pub(super) fn is_plain_step(step: &Step, accounts: &Accounts) -> bool {
     let places = match &step.action {
         Action::File(_) | Action::Op(Op::Copy(_) | Op::Write(_) | Op::Mkdir { .. } | Op::Link { .. }) => true,
         Action::Op(Op::Download(download)) => download.extract != Extract::Sh,
+        Action::Builder(builder) => builder.kind != BuilderKind::Aur,
         Action::RepoChange(repo) => matches!(repo.source, RepoSource::Written { .. } | RepoSource::Fetched { .. }),
         _ => false,
     };
@@ -128,7 +129,11 @@ impl Context<'_> {
             Action::Op(Op::Link { path, target }) => self.link(path.as_str(), target.as_str()),
             Action::Op(Op::Download(download)) => {
                 let manifest = manifest()?;
-                self.members(download, &manifest)
+                self.members(&download.to, &manifest)
+            }
+            Action::Builder(builder) => {
+                let manifest = manifest()?;
+                self.members(&builder.to, &manifest)
             }
             Action::RepoChange(repo) => {
                 let needs_manifest = !matches!(repo.source, RepoSource::Written { key: None, .. });
@@ -182,8 +187,8 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn members(&mut self, download: &Download, manifest: &Manifest) -> Result<(), PlaceError> {
-        let base = download.to.as_str().trim_end_matches('/');
+    fn members(&mut self, to: &Text, manifest: &Manifest) -> Result<(), PlaceError> {
+        let base = to.as_str().trim_end_matches('/');
         for member in &manifest.members {
             let path = if member.path.is_empty() { base.to_owned() } else { format!("{base}/{}", member.path) };
             match &member.kind {

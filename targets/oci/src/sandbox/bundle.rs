@@ -5,6 +5,8 @@ use std::path::Path;
 use charly_ir::STANDARD_PATH;
 use serde_json::{Value as Json, json};
 
+use super::{Bind, Command};
+
 /// Where the engine's program is in the image while it runs; `/run` is a file system of the sandbox's own.
 const ENGINE: &str = "/run/charly/engine";
 
@@ -25,10 +27,41 @@ const CAPABILITIES: &[&str] = &[
     "CAP_SYS_CHROOT",
 ];
 
-/// Returns the `config.json` of a container that runs the engine in a root. The network is the machine's own.
+/// What of them a builder keeps: enough to be another user and to set owners. Programs from a registry make no devices.
+const OF_BUILDERS: &[&str] =
+    &["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"];
+
+/// Returns the `config.json` of a container that runs the engine in a root.
+pub(super) fn of_engine(root: &Path, engine: &Path, resolver: Option<&Path>) -> Json {
+    let process = json!({
+        "args": [ENGINE],
+        "env": [format!("PATH={STANDARD_PATH}"), "HOME=/root", "LANG=C.UTF-8", "container=oci"],
+        "cwd": "/",
+    });
+    config(root, process, CAPABILITIES, vec![bind(ENGINE, engine, &["rbind", "ro", "nosuid", "nodev"])], resolver)
+}
+
+/// Returns the `config.json` of a container that runs a program with folders of its own.
+pub(super) fn of_command(root: &Path, command: &Command, resolver: Option<&Path>) -> Json {
+    let Command { arguments, env, folder, binds } = command;
+    let given = env.iter().map(|(name, value)| format!("{name}={value}"));
+    let own = [format!("PATH={STANDARD_PATH}"), "LANG=C.UTF-8".to_owned(), "container=oci".to_owned()];
+    let env: Vec<_> = own.into_iter().chain(given).collect();
+    let binds = binds.iter().map(|Bind { from, to, is_writable }| {
+        bind(
+            to,
+            from,
+            if *is_writable { &["rbind", "rw", "nosuid", "nodev"] } else { &["rbind", "ro", "nosuid", "nodev"] },
+        )
+    });
+    let process = json!({ "args": arguments, "env": env, "cwd": folder });
+    config(root, process, OF_BUILDERS, binds.collect(), resolver)
+}
+
+/// Returns a `config.json`. The network is the machine's own.
 ///
 /// Its form is that of the OCI runtime specification 1.0.
-pub(super) fn config(root: &Path, engine: &Path, resolver: Option<&Path>) -> Json {
+fn config(root: &Path, mut process: Json, capabilities: &[&str], binds: Vec<Json>, resolver: Option<&Path>) -> Json {
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -37,29 +70,18 @@ pub(super) fn config(root: &Path, engine: &Path, resolver: Option<&Path>) -> Jso
         mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
         mount("/tmp", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"]),
         mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755"]),
-        bind(ENGINE, engine, &["rbind", "ro", "nosuid", "nodev"]),
     ];
+    mounts.extend(binds);
     if let Some(resolver) = resolver {
         mounts.push(bind("/etc/resolv.conf", resolver, &["rbind", "ro", "nosuid", "nodev", "noexec"]));
     }
+    process["terminal"] = json!(false);
+    process["user"] = json!({ "uid": 0, "gid": 0 });
+    process["capabilities"] = json!({ "bounding": capabilities, "effective": capabilities, "permitted": capabilities });
+    process["noNewPrivileges"] = json!(true);
     json!({
         "ociVersion": "1.0.2",
-        "process": {
-            "terminal": false,
-            "user": { "uid": 0, "gid": 0 },
-            "args": [ENGINE],
-            "env": [
-                format!("PATH={STANDARD_PATH}"),
-                "HOME=/root",
-                "LANG=C.UTF-8",
-                "container=oci",
-            ],
-            "cwd": "/",
-            "capabilities": {
-                "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES,
-            },
-            "noNewPrivileges": true,
-        },
+        "process": process,
         "root": { "path": root, "readonly": false },
         "hostname": "charly-box",
         "mounts": mounts,

@@ -102,9 +102,13 @@ fn within(order: &Order) -> Result<(), InsideError> {
         unpacked(order, lower, xattrs)?;
     }
     let root = lay_over(order)?;
-    start(order, &root)?;
-    let layer = pack(order, xattrs)?;
-    let outcome = serde_json::to_vec(&Outcome { layer }).unwrap_or_default();
+    let status = start(order, &root)?;
+    let outcome = match &order.command {
+        Some(_) => Outcome { layer: None, status: Some(status) },
+        // How it ends says nothing: what the engine did, it has told its controller.
+        None => Outcome { layer: pack(order, xattrs)?, status: None },
+    };
+    let outcome = serde_json::to_vec(&outcome).unwrap_or_default();
     fs::write(&order.outcome, outcome).map_err(io("write", &order.outcome))
 }
 
@@ -150,7 +154,8 @@ fn lay_over(order: &Order) -> Result<PathBuf, InsideError> {
     if lowers.is_empty() {
         lowers.push(empty.display().to_string());
     }
-    let user = if order.is_user_namespace { ",userxattr" } else { "" };
+    // What is new is read or thrown away before the mount is gone: nobody waits for it to reach the disk.
+    let user = if order.is_user_namespace { ",volatile,userxattr" } else { ",volatile" };
     let lowers = lowers.join(":");
     let options = format!("lowerdir={lowers},upperdir={},workdir={}{user}", upper.display(), work.display());
     let options = std::ffi::CString::new(options)
@@ -160,17 +165,20 @@ fn lay_over(order: &Order) -> Result<PathBuf, InsideError> {
     Ok(root)
 }
 
-/// Runs the engine in the root until it has said its last word.
-fn start(order: &Order, root: &Path) -> Result<(), InsideError> {
+/// Runs the engine, or what is to be run instead of it, in the root until it ends. Returns its exit status.
+fn start(order: &Order, root: &Path) -> Result<i32, InsideError> {
     let bundle = order.work.join("bundle");
     fs::create_dir_all(&bundle).map_err(io("make", &bundle))?;
     let resolver = Path::new("/etc/resolv.conf");
-    let config = bundle::config(root, &order.engine, resolver.exists().then_some(resolver));
+    let resolver = resolver.exists().then_some(resolver);
+    let config = match &order.command {
+        Some(command) => bundle::of_command(root, command, resolver),
+        None => bundle::of_engine(root, &order.engine, resolver),
+    };
     let path = bundle.join("config.json");
     fs::write(&path, config.to_string()).map_err(io("write", &path))?;
     let name = order.work.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    // How it ends says nothing: what the engine did, it has told its controller.
-    Command::new(&order.runtime)
+    let status = Command::new(&order.runtime)
         .arg("--root")
         .arg(order.work.join("state"))
         .arg("--cgroup-manager=disabled")
@@ -179,7 +187,7 @@ fn start(order: &Order, root: &Path) -> Result<(), InsideError> {
         .arg(format!("charly-{name}"))
         .status()
         .map_err(|source| InsideError::Runtime { program: order.runtime.clone(), source })?;
-    Ok(())
+    Ok(status.code().unwrap_or(-1))
 }
 
 /// Writes what a run left as a layer.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`venue`] | the controller's side: a venue like any other, whose engine happens to be in an image |
 //! | [`inside`] | the sandbox's side: layers unpacked and laid over each other, the runtime, and what it left as a layer |
+//! | [`command`] | a program run in an image for what it makes in folders given to it |
 //! | `bundle` | what the runtime is told |
 //! | `tidy` | what of a run is no part of the image |
 //!
@@ -11,6 +12,7 @@
 //! user namespace too, so that owners and capabilities of files read right while they are unpacked and packed.
 
 mod bundle;
+pub mod command;
 pub mod inside;
 mod tidy;
 pub mod venue;
@@ -20,6 +22,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::layer::{Compression, Layer};
+
+pub use command::{Bind, Command};
 
 pub use venue::{Sandbox, Settings};
 
@@ -48,6 +52,9 @@ pub struct Order {
     pub blob: PathBuf,
     /// Where [`Outcome`] goes.
     pub outcome: PathBuf,
+    /// What is run instead of the engine. No layer comes of that.
+    #[serde(default)]
+    pub command: Option<Command>,
 }
 
 /// A layer below the one to be made.
@@ -64,4 +71,7 @@ pub struct Lower {
 pub struct Outcome {
     /// The layer; nothing where nothing was changed.
     pub layer: Option<Layer>,
+    /// How the program that was run instead of the engine ended.
+    #[serde(default)]
+    pub status: Option<i32>,
 }

@@ -76,6 +76,7 @@ impl Sandbox {
             threads,
             blob,
             outcome: folder.path().join("outcome.json"),
+            command: None,
         };
         fs::create_dir(&order.work).map_err(unusable)?;
         let path = folder.path().join("order.json");
