@@ -70,9 +70,8 @@ impl InsideError {
                     "its file system may be an overlay itself, as in a container; set XDG_DATA_HOME to a folder on another one",
                 )
             }
-            Self::Overlay { .. } => None,
             Self::Layer { source, .. } => source.hint(),
-            Self::Runtime { .. } | Self::Io { .. } => None,
+            Self::Runtime { .. } | Self::Overlay { .. } | Self::Io { .. } => None,
         }
     }
 }
