@@ -30,7 +30,7 @@ impl Digest {
         let mut hasher = BufWriter::with_capacity(16 << 10, Hasher::new());
         write(&mut hasher)?;
         // A hasher takes whatever it is given.
-        Ok(hasher.into_inner().map_or_else(|_| Hasher::new(), |hasher| hasher).finish())
+        Ok(hasher.into_inner().unwrap_or_else(|_| Hasher::new()).finish())
     }
 
     /// Digests a stream and returns its length in bytes too.

@@ -313,6 +313,7 @@ mod tests {
             exclude: Vec::new(),
             options: Vec::new(),
             modules: Vec::new(),
+            files: Vec::new(),
         };
         let text = install(&packages);
         assert!(text.contains("--no-install-recommends git vim && rm -rf /var/lib/apt/lists/*"), "{text}");
