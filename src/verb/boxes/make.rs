@@ -277,7 +277,7 @@ fn wanted(
     let list = |key: &str| -> Vec<serde_json::Value> {
         labels.get(&labels::name(key)).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     };
-    let ports = list("port").iter().filter_map(exposed).collect();
+    let ports: std::collections::BTreeSet<_> = list("port").iter().filter_map(exposed).collect();
     let home = user.home.trim_end_matches('/');
     let volumes = list("volume")
         .iter()
@@ -295,7 +295,7 @@ fn wanted(
         folder: (is_said && !is_root).then(|| user.home.clone()),
         entrypoint,
         command: spec.command.clone(),
-        ports,
+        ports: ports.into_iter().collect(),
         volumes,
         stop_signal,
         labels,

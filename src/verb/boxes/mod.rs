@@ -15,6 +15,8 @@ mod new;
 mod progress;
 mod validate;
 
+use std::path::PathBuf;
+
 use charly_ir::message::Problem;
 use charly_target_oci::build::BuildError;
 use charly_target_oci::sandbox::inside;
@@ -84,15 +86,38 @@ pub(crate) fn inside(args: &Inside) -> Outcome {
     }
 }
 
+/// Where images are, below what machines and images are made of.
+const IMAGES: &str = "images";
+
 /// Returns the images of the user.
 fn store(cx: &Context) -> Result<Store, Failure> {
-    Ok(Store::open(&cx.data.join("images"))?)
+    Ok(Store::open(&cx.data.join(IMAGES))?)
+}
+
+/// Returns the layout and the name in it of the image of a box, or of one by its own name, if it was ever built.
+pub(crate) fn kept(cx: &Context, name: &str) -> Result<Option<(PathBuf, String)>, Failure> {
+    let folder = cx.data.join(IMAGES);
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let store = store(cx)?;
+    for known in declared(cx, name).iter().map(String::as_str).chain([name]) {
+        if store.image(known)?.is_some() {
+            return Ok(Some((folder, known.to_owned())));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns what the image of a box is called.
+fn declared(cx: &Context, name: &str) -> Option<String> {
+    let workspace = cx.workspace_with_mistakes();
+    workspace.chain(name).ok().and_then(|chain| chain.boxes.last().map(make::reference))
 }
 
 /// Finds the image of a box, or one by its own name.
 fn image(cx: &Context, store: &Store, name: &str) -> Result<(String, Image), Failure> {
-    let workspace = cx.workspace_with_mistakes();
-    let declared = workspace.chain(name).ok().and_then(|chain| chain.boxes.last().map(make::reference));
+    let declared = declared(cx, name);
     for known in declared.iter().map(String::as_str).chain([name]) {
         if let Some(image) = store.image(known)? {
             return Ok((known.to_owned(), image));

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::deploy::{Reach, declared};
 use crate::exit::{Exit, Failure, Outcome, of_verdict};
 use crate::output::{Line, Policy, Progress, bytes, clean, counted, seconds};
+use crate::verb::boxes;
 
 /// Bring an image from here into a machine's podman
 ///
@@ -21,7 +22,7 @@ use crate::output::{Line, Policy, Progress, bytes, clean, counted, seconds};
 pub(crate) struct Args {
     /// The machine: `vm:NAME` or NAME, or any other as `ssh:user@host`
     vm: String,
-    /// The image: a name or id of podman's here, an OCI layout or an archive by its path, or `oci:PATH[:NAME]`,
+    /// The image: a box that was built, a name or id of podman's here, an OCI layout or an archive by its path, or `oci:PATH[:NAME]`,
     /// `docker-archive:PATH[:NAME]`
     #[arg(value_name = "REF")]
     reference: String,
@@ -38,9 +39,17 @@ pub(crate) struct Args {
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let began = Instant::now();
     let reference = Reference::parse(&args.reference, &cx.working).map_err(|error| {
-        let hint = "write a name of podman's, a path, `oci:PATH` or `docker-archive:PATH`";
+        let hint = "write a box, a name of podman's, a path, `oci:PATH` or `docker-archive:PATH`";
         Failure::invalid(error.to_string()).hint(hint)
     })?;
+    let reference = match reference {
+        Reference::Named(name) => match boxes::kept(cx, &name)? {
+            // What charly keeps is a layout like any other.
+            Some((path, name)) => Reference::Layout { path, name: Some(name) },
+            None => Reference::Named(name),
+        },
+        reference => reference,
+    };
     let image = Served::open(&reference)?;
     let Some(name) = args.tag.as_deref().or(image.names.first().map(String::as_str)) else {
         let failure = Failure::invalid(format!("`{}` has no name of its own", args.reference));

@@ -100,7 +100,8 @@ impl Store {
         let digests = self.digests(&unsure)?;
         let mut differences = Vec::new();
         let paths: BTreeSet<_> = one.items.keys().chain(other.items.keys()).collect();
-        for path in paths {
+        // Every image has a root, whether a layer of it says so or not.
+        for path in paths.into_iter().filter(|path| !path.is_empty()) {
             let change = match (one.items.get(path), other.items.get(path)) {
                 (Some(one), Some(other)) => {
                     let mut aspects = aspects(&one.entry, &other.entry);
