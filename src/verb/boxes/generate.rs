@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use charly_ir::plan::InstallPlan;
 use charly_plans::image::Base;
 use charly_target_core::Supply;
-use charly_target_oci::build::{self, Blueprint};
+use charly_target_oci::build;
 
 use super::make::{self, How};
 use super::{done, store};
@@ -45,16 +45,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     }
     let ready = make::ready(cx, &store, &mut workspace, last, &args.how, &settings)?;
     let supply = |plan: &InstallPlan| -> Box<dyn Supply> { ready.supply(cx, plan) };
-    let blueprint = Blueprint {
-        name: &ready.name,
-        base: ready.base.as_ref(),
-        in_base: &ready.in_base,
-        plan: &ready.plan,
-        digests: &ready.digests,
-        wanted: ready.wanted.clone(),
-        secrets: &std::collections::BTreeMap::new(),
-        supply: &supply,
-    };
+    let blueprint = ready.blueprint(&supply);
     let from = match &last.base {
         // Whoever builds it can fetch it as well.
         Base::Image(name) if !name.contains("archive:") && !name.starts_with("oci:") => {

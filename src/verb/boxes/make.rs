@@ -155,16 +155,7 @@ pub(super) fn ready(
 /// Builds one box whose base is there.
 pub(super) fn one(cx: &Context, store: &Store, ready: &Ready, settings: &Settings) -> Result<Built, Failure> {
     let supply = |plan: &InstallPlan| -> Box<dyn Supply> { ready.supply(cx, plan) };
-    let blueprint = Blueprint {
-        name: &ready.name,
-        base: ready.base.as_ref(),
-        in_base: &ready.in_base,
-        plan: &ready.plan,
-        digests: &ready.digests,
-        wanted: ready.wanted.clone(),
-        secrets: &ready.secrets,
-        supply: &supply,
-    };
+    let blueprint = ready.blueprint(&supply);
     let mut watcher = Watcher::new(cx.printer, cx.interrupts.clone());
     let built = cx.block_on(build::build(store, &blueprint, settings, &mut watcher));
     watcher.finish()?;
@@ -172,6 +163,20 @@ pub(super) fn one(cx: &Context, store: &Store, ready: &Ready, settings: &Setting
 }
 
 impl Ready {
+    /// Returns what its image is built from; `supply` gives what a plan of one candy names.
+    pub(super) fn blueprint<'a>(&'a self, supply: &'a dyn Fn(&InstallPlan) -> Box<dyn Supply>) -> Blueprint<'a> {
+        Blueprint {
+            name: &self.name,
+            base: self.base.as_ref(),
+            in_base: &self.in_base,
+            plan: &self.plan,
+            digests: &self.digests,
+            wanted: self.wanted.clone(),
+            secrets: &self.secrets,
+            supply,
+        }
+    }
+
     /// Returns what gives the bytes that a plan of some of its candies names.
     pub(super) fn supply(&self, cx: &Context, plan: &InstallPlan) -> Box<dyn Supply> {
         let supply = PlanSupply::new(plan, self.blobs.clone(), Downloads::new(cx).fetcher());
