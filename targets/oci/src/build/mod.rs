@@ -10,7 +10,7 @@
 //! | `containerfile` | the same image in the language of others |
 //! | [`config`] | what an image says about how it is run |
 //!
-//! The steps of a candy that runs something are carried out by the same engine as anywhere, in a [`sandbox`](crate::sandbox).
+//! The steps of a candy that runs something are carried out by the same engine as anywhere, in a [`sandbox`].
 //!
 //! Invariant: a layer depends on the layers below it and on its candy's plan; not on the user, the clock, the umask or the
 //! order of files in a folder.

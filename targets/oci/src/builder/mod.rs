@@ -6,7 +6,7 @@
 //! | `shelf` | what was made before, by what it was made of |
 //! | `scripts/` | what each builder does, as shell scripts without a value in their text |
 //!
-//! A builder runs in a box of its own ([`charly_plans::image::builder_box`]), of the venue's own release: what it compiles is
+//! A builder runs in a box of its own (`plans` describes it), of the venue's own release: what it compiles is
 //! linked against that release's libraries. The folder that its output goes to is mounted at the path that it will have, so
 //! that shebangs, search paths and start scripts are right.
 //!

@@ -3,13 +3,13 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`entry`] | one thing that a layer says about one path |
-//! | [`write`] | layers, written so that equal entries give equal bytes |
+//! | [`mod@write`] | layers, written so that equal entries give equal bytes |
 //! | [`read`] | layers of others, read with suspicion |
-//! | [`list`] | what a layer says in the end, path by path |
+//! | [`mod@list`] | what a layer says in the end, path by path |
 //! | [`tree`] | layers merged, by what they say alone |
-//! | [`unpack`] | one layer as a lower folder of an overlay |
+//! | [`mod@unpack`] | one layer as a lower folder of an overlay |
 //! | [`upper`] | an overlay's upper folder as a layer's entries |
-//! | [`merge`] | several layers as one |
+//! | [`mod@merge`] | several layers as one |
 //! | [`ahead`] | decompression in a thread of its own |
 //! | [`compress`] | compression by several workers |
 //! | [`error`] | why a layer cannot be written, read or unpacked |

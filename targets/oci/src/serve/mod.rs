@@ -5,7 +5,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`reference`] | what an image is called, here and where it goes |
+//! | [`mod@reference`] | what an image is called, here and where it goes |
 //! | `tree` | a folder or an archive, member by member |
 //! | `layout`, `docker` | images on disk |
 //! | `inflate` | layers that are kept compressed |

@@ -6,9 +6,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`reference`] | the names that images have |
+//! | [`mod@reference`] | the names that images have |
 //! | [`access`] | what is needed to be let in |
-//! | [`export`] | from the store to a folder, an archive or a registry |
+//! | [`mod@export`] | from the store to a folder, an archive or a registry |
 //! | [`error`] | why it cannot be done |
 
 pub mod access;
