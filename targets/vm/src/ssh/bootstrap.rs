@@ -1,7 +1,8 @@
 //! How an engine is started on a machine that has only `sh`, and gets there first.
 //!
-//! The exec request is the single word `sh`: whatever the login shell is, it need interpret nothing else. The script follows
-//! on standard input, and nothing follows the script until it has answered, so that no shell can read too far.
+//! The exec request is the single word `sh`: whatever the login shell is, it need interpret nothing else. A script follows
+//! on standard input that starts the engine; where there is none, it says so and reads on, and a second script that asks for
+//! it is sent. Nothing follows a script until it has answered, so that no shell can read too far.
 
 use charly_ir::frame::MAGIC;
 use charly_target_core::engine;
@@ -17,12 +18,12 @@ const MAX_LINE: usize = 200;
 /// What the script asks for, or why there is no engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Word {
+    /// Send the script that asks for the engine.
+    More,
     /// Send the engine, packed.
     Packed,
     /// Send the engine as it is.
     Plain,
-    /// There is none, and none was to be sent.
-    Absent,
     /// The machine is of another architecture.
     Arch(String),
     /// There is no folder from which programs can be started.
@@ -33,18 +34,22 @@ pub(super) enum Word {
     Other(String),
 }
 
-/// Returns the script.
+/// Returns the script that comes first.
 pub(super) fn script(delivery: Delivery) -> String {
-    let want = match delivery {
-        Delivery::Auto => "auto",
-        Delivery::Always => "always",
-        Delivery::Never => "never",
-    };
-    let (digest, arch) = (engine::digest(), engine::ARCH);
+    // What is set comes from nowhere outside: a digest, a word of this program and two numbers.
+    let head = format!("digest={}\n", engine::digest());
+    match delivery {
+        // It is sent on every connection, so nothing is in it that a shell does not need: what it does is said here. A folder
+        // and a program of the user's own, neither of them a link, are the engine of that digest, and take the shell's place.
+        Delivery::Auto | Delivery::Never => head + include_str!("find.sh") + "start\n",
+        Delivery::Always => head + include_str!("find.sh") + &deliver_script(),
+    }
+}
+
+/// Returns the script that asks for the engine, for the shell that has the first one's words.
+pub(super) fn deliver_script() -> String {
     let (packed, plain) = (engine::PACKED.len(), engine::size());
-    // None of these comes from outside: two words of this program, a digest and two numbers.
-    let head = format!("digest={digest} arch={arch} packed={packed} plain={plain} want={want}\n");
-    head + include_str!("bootstrap.sh")
+    format!("arch={} packed={packed} plain={plain}\n{}", engine::ARCH, include_str!("deliver.sh"))
 }
 
 /// Finds the script's words in what a session says before its engine does.
@@ -95,7 +100,7 @@ impl Word {
         match line {
             "packed" => Self::Packed,
             "plain" => Self::Plain,
-            "absent" => Self::Absent,
+            "more" => Self::More,
             "nowhere" => Self::Nowhere,
             "damaged" => Self::Damaged,
             other => match other.strip_prefix("arch ") {
@@ -172,6 +177,7 @@ mod tests {
 
     fn send(word: &Word) -> Vec<u8> {
         match word {
+            Word::More => deliver_script().into_bytes(),
             Word::Packed => engine::PACKED.to_vec(),
             Word::Plain => engine::program(),
             _ => Vec::new(),
@@ -189,7 +195,7 @@ mod tests {
             let auto = script(Delivery::Auto);
             let (heard, words) = talk(shell, home.path(), &auto, &send);
             assert!(is_awake(&heard), "{shell}: {}", String::from_utf8_lossy(&heard));
-            assert_eq!(words, [Word::Packed], "{shell}");
+            assert_eq!(words, [Word::More, Word::Packed], "{shell}");
             let (heard, words) = talk(shell, home.path(), &auto, &send);
             assert!(is_awake(&heard) && words.is_empty(), "{shell}: {words:?}");
             let (heard, words) = talk(shell, home.path(), &script(Delivery::Always), &send);
@@ -203,9 +209,9 @@ mod tests {
     #[test]
     fn why_there_is_no_engine_is_told() {
         let home = tempfile::tempdir().unwrap();
-        let (_, words) = talk("sh", home.path(), &script(Delivery::Never), &send);
-        assert_eq!(words, [Word::Absent]);
-        let other = script(Delivery::Auto).replace(&format!("arch={}", engine::ARCH), "arch=vax");
+        let (_, words) = talk("sh", home.path(), &script(Delivery::Never), &|_| Vec::new());
+        assert_eq!(words.first(), Some(&Word::More));
+        let other = script(Delivery::Always).replace(&format!("arch={}", engine::ARCH), "arch=vax");
         let (_, words) = talk("sh", home.path(), &other, &send);
         assert_eq!(words, [Word::Arch(engine::ARCH.into())]);
         let torn = |word: &Word| {
@@ -216,7 +222,7 @@ mod tests {
             }
             bytes
         };
-        let (_, words) = talk("sh", home.path(), &script(Delivery::Auto), &torn);
+        let (_, words) = talk("sh", home.path(), &script(Delivery::Always), &torn);
         assert_eq!(words, [Word::Packed, Word::Damaged]);
     }
 

@@ -11,7 +11,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::bootstrap::{Listener, Word, script};
+use super::bootstrap::{Listener, Word, deliver_script, script};
 use super::connection::Connection;
 use super::settings::Delivery;
 
@@ -38,7 +38,7 @@ pub(super) async fn carry(
     let mut writer = Writer::start(outgoing);
     writer.send(Piece::Bytes(script(delivery).into_bytes())).await;
     client.across_a_network();
-    let result = converse(&mut incoming, &mut writer, venue, client).await;
+    let result = converse(&mut incoming, &mut writer, venue, delivery, client).await;
     writer.end();
     connection.parted(incoming).await;
     result
@@ -48,6 +48,7 @@ async fn converse(
     incoming: &mut ChannelReadHalf,
     writer: &mut Writer,
     venue: &str,
+    delivery: Delivery,
     client: &mut Client<'_>,
 ) -> Result<(), TargetError> {
     let mut listener = Listener::default();
@@ -78,8 +79,11 @@ async fn converse(
                 Some(ChannelMsg::Data { data }) if awake => client.receive(&data)?,
                 Some(ChannelMsg::Data { data }) => {
                     let (bytes, word) = listener.hear(&data);
-                    if let Some(word) = word {
-                        delivering = Some(Delivering::answer(word, venue)?);
+                    match word {
+                        Some(Word::More) if delivery == Delivery::Never => return Err(absent(venue)),
+                        Some(Word::More) => writer.send(Piece::Bytes(deliver_script().into_bytes())).await,
+                        Some(word) => delivering = Some(Delivering::answer(word, venue)?),
+                        None => {}
                     }
                     client.receive(&bytes)?;
                     if client.hello().is_some() {
@@ -103,6 +107,14 @@ async fn converse(
     }
 }
 
+fn absent(venue: &str) -> TargetError {
+    TargetError::Unreachable {
+        venue: venue.to_owned(),
+        source: format!("it has no engine of this charly's ({})", engine::digest().short()).into(),
+        hint: Some("let it be sent, with `--engine auto`".to_owned()),
+    }
+}
+
 /// The engine on its way to a machine.
 struct Delivering {
     bytes: Vec<u8>,
@@ -119,12 +131,6 @@ impl Delivering {
         let bytes = match word {
             Word::Packed => engine::PACKED.to_vec(),
             Word::Plain => engine::program(),
-            Word::Absent => {
-                return refuse(
-                    format!("it has no engine of this charly's ({})", engine::digest().short()),
-                    Some("let it be sent, with `--engine auto`"),
-                );
-            }
             Word::Arch(theirs) => {
                 let what =
                     format!("its architecture is `{theirs}`, and this charly carries an engine for `{}`", engine::ARCH);
@@ -141,6 +147,7 @@ impl Delivering {
             Word::Damaged => {
                 return refuse("the engine did not arrive as it was sent".into(), Some("run the same command again"));
             }
+            Word::More => return refuse("its shell asks for what it has".into(), None),
             Word::Other(text) => return refuse(format!("its shell said `{text}`"), None),
         };
         Ok(Self { bytes, sent: 0 })

@@ -1,14 +1,6 @@
-# Read from standard input by whatever `sh` is here: starts the engine, or asks for it first. Nothing but this is sent until it answers.
-charly() {
+# Follows where there is no engine yet, or another is wanted: asks for it, and starts it. Nothing follows this until it answers.
+deliver() {
   umask 077
-  home=${HOME:-/nonexistent}/.cache/charly/engine
-  for folder in "$home" "/var/tmp/charly-$(id -u)"; do
-    program=$folder/charly-guest-$digest
-    if [ "$want" != always ] && [ ! -L "$folder" ] && [ -O "$folder" ] && [ ! -L "$program" ] && [ -O "$program" ] && [ -x "$program" ]; then
-      exec "$program" network
-    fi
-  done
-  if [ "$want" = never ]; then say absent; return; fi
   machine=$(uname -m)
   if [ "$machine" != "$arch" ]; then say "arch $machine"; return; fi
   place=
@@ -37,6 +29,5 @@ charly() {
   rm -f "$part"
   say nowhere
 }
-say() { printf '\000charly-deliver\n%s\n' "$1"; }
 # On one line, the last: a shell that reads byte by byte must leave nothing of this to whoever reads on.
-charly; exit
+deliver; exit
