@@ -47,7 +47,7 @@ pub(crate) fn run(cx: &Context, _: &Args) -> Outcome {
             hint: Some("a folder is needed that programs can be started from: ~/.cache/charly or /var/tmp"),
         }),
     }
-    findings.extend([sudo(), git()]);
+    findings.extend([sudo(), git(), images(cx)]);
     let broken = findings.iter().any(|finding| finding.health == Health::Broken);
     let exit = if broken { Exit::Failed } else { Exit::Done };
     for Finding { health, what, found, hint } in &findings {
@@ -130,6 +130,24 @@ fn git() -> Finding {
         Some(true) => fine("git", "there".to_owned()),
         _ => limited("git", "not there".into(), "candies of other repositories cannot be fetched"),
     }
+}
+
+/// Looks for what images and builders need.
+fn images(cx: &Context) -> Finding {
+    let runtime = cx.sandbox().runtime;
+    let is_there = |program: &str| quiet(Command::new(program).arg("--version")).is_some();
+    if quiet(Command::new(&runtime).arg("--version")).is_none() {
+        let hint = "candies that run something cannot be put into images, nor built: `sudo apt-get install crun`";
+        return limited("images", "no OCI runtime".into(), hint);
+    }
+    if !geteuid().is_root() && !is_there("newuidmap") {
+        return limited("images", "no `newuidmap`".into(), "`sudo apt-get install uidmap`");
+    }
+    if !is_there("mmdebstrap") {
+        let hint = "`base: bootstrap:…` and builders need it: `sudo apt-get install mmdebstrap`";
+        return limited("images", format!("{}, no `mmdebstrap`", runtime.display()), hint);
+    }
+    fine("images", format!("{}, mmdebstrap", runtime.display()))
 }
 
 /// Runs a program for its exit status; nothing where it is not there.
