@@ -105,6 +105,7 @@ pub(super) fn ready(
     how: &How,
     settings: &Settings,
 ) -> Result<Ready, Failure> {
+    for_this_machine(layer)?;
     let base = base::image(cx, store, workspace, &layer.base, settings)?;
     let resolved = workspace.box_candies(layer)?;
     let traits = build::traits(store, base.as_ref(), settings)?;
@@ -218,6 +219,16 @@ fn wish(layer: &BoxLayer) -> Wish {
     let text = |field: &Option<charly_plans::schema::Spanned<String>>| field.as_ref().map(|field| field.value.clone());
     let spec = &layer.spec;
     Wish { name: text(&spec.user), uid: spec.uid, gid: spec.gid, home: text(&spec.home) }
+}
+
+/// Refuses a box that is for other machines alone: nothing emulates them.
+fn for_this_machine(layer: &BoxLayer) -> Result<(), Failure> {
+    let (here, wanted) = (format!("linux/{}", to_oci(std::env::consts::ARCH)), &layer.spec.platform);
+    if wanted.is_empty() || wanted.contains(&here) {
+        return Ok(());
+    }
+    let finding = Diagnostic::error(format!("the box is for {}, and this machine is `{here}`", wanted.join(", ")));
+    Err(finding.at(layer.place.clone()).hint("build it on such a machine, or leave out `platform`").into())
 }
 
 fn supervisor(layer: &BoxLayer, init: Option<&str>) -> Result<Supervisor, Failure> {
