@@ -62,7 +62,7 @@ fn the_same_recipe_is_the_same_tree_in_an_image_and_on_a_machine() -> Result {
     let (mine, roots) = (layers("deploy"), layers("root"));
     assert_eq!(mine.last(), roots.last(), "{files} {by_root}");
 
-    // A container of the image knows what is there: nothing is placed anew by the same recipe.
+    // What a candy adds to its base is told by path, and is nothing but what it adds.
     let diff = world.ok("deploy", &format!("{HERE} && charly box diff same-base same-files --ignore-times"));
     assert!(diff.lines().any(|line| line == "+ /opt/same/tree/deep/er"), "{diff}");
     assert!(diff.lines().all(|line| line.starts_with('+')), "{diff}");

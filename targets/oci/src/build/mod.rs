@@ -357,11 +357,7 @@ impl Builder<'_> {
     ) -> Result<Option<Layer>, BuildError> {
         let candy = candy.to_owned();
         let failed = |source| BuildError::Run { candy: candy.clone(), source: Box::new(source) };
-        let lowers = self
-            .root
-            .layers
-            .iter()
-            .map(|layer| Lower { blob: self.store.blob_path(layer.digest), tree: layer.diff_id.short() });
+        let lowers = self.root.layers.iter().map(|layer| Lower::of(self.store, layer));
         let sink = self.store.layer_sink()?;
         let wanted = WantedRun {
             lowers: lowers.collect(),

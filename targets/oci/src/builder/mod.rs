@@ -198,8 +198,7 @@ impl Room {
     /// Takes an image of a store.
     pub fn of(store: &Store, image: &Image) -> Result<Self, StoreError> {
         let layers = store.layers(image)?;
-        let lower =
-            |layer: &crate::layer::Layer| Lower { blob: store.blob_path(layer.digest), tree: layer.diff_id.short() };
+        let lower = |layer| Lower::of(store, layer);
         Ok(Self { id: image.id, lowers: layers.iter().map(lower).collect() })
     }
 }

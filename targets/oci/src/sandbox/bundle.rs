@@ -94,7 +94,7 @@ fn config(root: &Path, mut process: Json, capabilities: &[&str], binds: Vec<Json
     })
 }
 
-/// The paths that the mounts may leave in an image that has them not, each with whether it is a folder.
+/// The paths that the mounts may leave in an image that has them not.
 pub(super) const MOUNT_POINTS: &[&str] = &["dev", "etc/resolv.conf", "proc", "run", "sys", "tmp"];
 
 fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Json {

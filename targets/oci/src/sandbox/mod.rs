@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::layer::{Compression, Layer};
+use crate::store::Store;
 
 pub use command::{Bind, Command};
 
@@ -64,6 +65,15 @@ pub struct Lower {
     pub blob: PathBuf,
     /// The name of the folder of [`Order::trees`] that it is unpacked to.
     pub tree: String,
+}
+
+impl Lower {
+    /// Takes a layer of a store.
+    pub fn of(store: &Store, layer: &Layer) -> Self {
+        // Half of the digest: short enough for many layers in one mount, too long for anybody to make another of its name.
+        let tree = layer.diff_id.to_string().chars().take(32).collect();
+        Self { blob: store.blob_path(layer.digest), tree }
+    }
 }
 
 /// What a run came to.
