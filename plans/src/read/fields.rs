@@ -8,14 +8,19 @@ use crate::yaml::{Key, Node, Value};
 /// A mapping whose keys are taken one by one; what nobody took is a mistake.
 #[derive(Default)]
 pub(crate) struct Fields<'n, 's> {
-    span: Span,
+    /// The first key, which stands for the mapping in messages.
+    head: Span,
     entries: Vec<Option<&'n (Key<'s>, Node<'s>)>>,
 }
 
 impl<'n, 's> Fields<'n, 's> {
     pub(crate) fn of(node: &'n Node<'s>, cx: &mut Reader<'_>) -> Option<Self> {
         match &node.value {
-            Value::Map(entries) => Some(Self { span: node.span, entries: entries.iter().map(Some).collect() }),
+            Value::Map(entries) => {
+                let start = Span { end: node.span.start, ..node.span };
+                let head = entries.first().map_or(start, |(key, _)| key.span);
+                Some(Self { head, entries: entries.iter().map(Some).collect() })
+            }
             _ => cx.wrong_type(node, "a mapping"),
         }
     }
@@ -74,9 +79,9 @@ impl<'n, 's> Fields<'n, 's> {
         }
     }
 
-    /// Returns the span of the first key, which stands for the mapping in messages.
+    /// Returns the place that stands for the mapping in messages.
     pub(crate) fn head(&self) -> Span {
-        self.keys().map(|key| key.span).next().unwrap_or(Span { end: self.span.start, ..self.span })
+        self.head
     }
 }
 
