@@ -15,9 +15,9 @@ use charly_target_core::fetch::{Content, Fetcher, PlanSupply};
 use charly_target_core::target::Compiled as Ready;
 use charly_target_core::{BoxError, Interrupts, Recipe};
 
-use super::{Ask, Layers, env, workshop};
+use super::{Ask, Layers, Secret, env, workshop};
 use crate::context::Context;
-use crate::exit::{Failure, Told};
+use crate::exit::{Exit, Failure, Told};
 use crate::output::{Printer, transfer_bar};
 
 /// A deploy, ready to be compiled once its venue is known.
@@ -131,10 +131,11 @@ impl DeployRecipe {
         let wishes = self.wishes.clone();
         let mut env = env::declared(self.entry.as_ref(), &self.project)?;
         env.extend(wishes.env);
+        let declared = Secret::declared(self.entry.as_ref());
         let options = Options {
             skip_incompatible: wishes.skip_incompatible,
             env,
-            secrets: wishes.secrets.keys().cloned().collect(),
+            secrets: wishes.secrets.keys().chain(declared.iter().map(|secret| &secret.name)).cloned().collect(),
             builders: builders(wishes.builders, [self.workspace().defaults().map(|all| &all.builder)])?,
             ..Options::default()
         };
@@ -150,7 +151,14 @@ impl DeployRecipe {
         let outcome = Outcome { layers: layers.clone(), plan: plan.clone() };
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         let wanted = |name: &String| plan.candies.iter().any(|candy| candy.secrets.contains(name));
-        let secrets = wishes.secrets.into_iter().filter(|(name, _)| wanted(name)).collect();
+        let mut secrets = wishes.secrets;
+        for secret in declared.iter().filter(|secret| wanted(&secret.name)) {
+            if !secrets.contains_key(&secret.name) {
+                let value = secret.read(&self.project, &self.context.home);
+                secrets.insert(secret.name.clone(), value.map_err(|error| Failure::error(Exit::Invalid, error))?);
+            }
+        }
+        secrets.retain(|name, _| wanted(name));
         let apply = Apply {
             deploy: self.name.clone(),
             run: run_id(),

@@ -1,51 +1,54 @@
 //! Secrets, by reference.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::Context as _;
 use charly_ir::message::SecretValue;
+use charly_plans::load::DeployEntry;
+use charly_plans::schema::SecretSource;
 
-/// Where a secret's value is read from, when it is needed.
+/// A secret, and where its value is read from when it is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SecretSource {
-    /// The secret's name, as candies have it.
+pub(crate) struct Secret {
+    /// The name that candies know it by.
     pub(crate) name: String,
-    from: From,
+    from: SecretSource,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum From {
-    Variable(String),
-    File(PathBuf),
-}
-
-impl FromStr for SecretSource {
+impl FromStr for Secret {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let usage =
-            || "write NAME=env:VARIABLE or NAME=file:PATH; a value itself would be seen by every user".to_owned();
-        let (name, from) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(usage)?;
-        let from = match from.split_once(':') {
-            Some(("env", variable)) if !variable.is_empty() => From::Variable(variable.to_owned()),
-            Some(("file", path)) if !path.is_empty() => From::File(path.into()),
-            _ => return Err(usage()),
-        };
-        Ok(Self { name: name.to_owned(), from })
+        let (name, from) = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or("write NAME=env:VARIABLE or NAME=file:PATH; a value itself would be seen by every user")?;
+        Ok(Self { name: name.to_owned(), from: SecretSource::parse(from)? })
     }
 }
 
-impl SecretSource {
-    /// Reads the value. A file's last line end is not part of it.
-    pub(crate) fn read(&self) -> anyhow::Result<SecretValue> {
+impl Secret {
+    /// Gathers the secrets of which an entry says where they are.
+    pub(super) fn declared(entry: Option<&DeployEntry>) -> Vec<Self> {
+        let secrets = entry.iter().flat_map(|entry| &entry.deploy.secret);
+        let known = secrets.filter_map(|secret| {
+            Some(Self { name: secret.name.value.clone(), from: secret.from.as_ref()?.value.clone() })
+        });
+        known.collect()
+    }
+
+    /// Reads the value. A path starts from `folder`, or from `home` after a `~`; a file's last line end is not part of
+    /// the value.
+    pub(crate) fn read(&self, folder: &Path, home: &Path) -> anyhow::Result<SecretValue> {
         let what = || format!("the secret `{}` cannot be read", self.name);
         let value = match &self.from {
-            From::Variable(variable) => {
+            SecretSource::Variable(variable) => {
                 std::env::var(variable).with_context(|| format!("the variable `{variable}`")).with_context(what)?
             }
-            From::File(path) => {
-                let text = std::fs::read_to_string(path).with_context(|| format!("the file `{}`", path.display()));
+            SecretSource::File(path) => {
+                let path = path.strip_prefix("~/").map_or_else(|| folder.join(path), |rest| home.join(rest));
+                let text = std::fs::read_to_string(&path).with_context(|| format!("the file `{}`", path.display()));
                 let text = text.with_context(what)?;
                 text.strip_suffix('\n').map_or(text.clone(), str::to_owned)
             }
@@ -60,15 +63,23 @@ mod tests {
 
     #[test]
     fn secrets_are_given_by_reference_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s");
-        std::fs::write(&path, "hunter2\n").unwrap();
-        let source: SecretSource = format!("db=file:{}", path.display()).parse().unwrap();
-        assert_eq!((source.name.as_str(), source.read().unwrap().expose()), ("db", "hunter2"));
-        for text in ["db", "db=hunter2", "=env:X", "db=env:", "db=vault:x"] {
-            assert!(text.parse::<SecretSource>().is_err(), "{text}");
+        let (folder, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(folder.path().join("s"), "hunter2\n").unwrap();
+        std::fs::write(home.path().join("s"), "at home").unwrap();
+        for (text, want) in [
+            ("db=file:s".to_owned(), "hunter2"),
+            ("db=file:~/s".to_owned(), "at home"),
+            (format!("db=file:{}", folder.path().join("s").display()), "hunter2"),
+        ] {
+            let secret: Secret = text.parse().unwrap();
+            let value = secret.read(folder.path(), home.path()).unwrap();
+            assert_eq!((secret.name.as_str(), value.expose()), ("db", want), "{text}");
         }
-        let error = "db=file:/nonexistent/x".parse::<SecretSource>().unwrap().read().unwrap_err();
+        for text in ["db", "db=hunter2", "=env:X", "db=env:", "db=vault:x"] {
+            assert!(text.parse::<Secret>().is_err(), "{text}");
+        }
+        let secret: Secret = "db=file:gone".parse().unwrap();
+        let error = secret.read(folder.path(), home.path()).unwrap_err();
         assert_eq!(error.to_string(), "the secret `db` cannot be read");
     }
 }

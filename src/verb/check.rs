@@ -24,7 +24,7 @@ pub(crate) struct Args {
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let workspace = cx.workspace()?;
     let place = declared(cx, &workspace, &args.name, &args.reach)?;
-    let wishes = args.compile.wishes()?;
+    let wishes = args.compile.wishes(cx)?;
     let recipe = DeployRecipe::new(cx, workspace, &place.deploy, place.entry.clone(), Vec::new(), wishes);
     let exit = evaluate(cx, &*place.target, &recipe)?;
     if cx.printer.is_json() {

@@ -87,13 +87,19 @@ fn a_secret_is_where_it_was_asked_for_and_nowhere_else() -> Result {
     assert_eq!(world.ok("deploy", "cat e2e-length"), format!("{}\nworld\n", secret.len()));
     let processes = world.ok("deploy", "cat e2e-processes");
     assert!(processes.contains("charly bundle add local secretive") && !processes.contains(secret), "{processes}");
+    // An entry may say where a secret is; then nothing need be said again.
+    world.json("deploy", "bundle add other secretive -y").exits(0);
+    assert_eq!(world.ok("deploy", "cat e2e-length"), format!("{}\nmoon\n", secret.len()));
     world.ok("root", "rm /dev/shm/token");
+    let lost = world.json("deploy", "bundle add other secretive -y").exits(3);
+    assert!(lost.error().starts_with("the secret `token` cannot be read: the file `/dev/shm/token`"), "{lost}");
     let holders =
         world.run("root", "grep -rl correct-horse-battery-staple / --exclude-dir=proc --exclude-dir=sys").stdout;
     let mut holders: Vec<_> = holders.lines().filter(|path| !path.starts_with("/var/log/journal/")).collect();
     holders.sort_unstable();
     assert_eq!(holders, ["/home/deploy/.e2e-token", "/opt/e2e-token"]);
 
+    world.json("deploy", "bundle del other -y").exits(0);
     world.json("deploy", "bundle del local -y").exits(0);
     assert_eq!(world.traces(), "");
     Ok(())

@@ -217,7 +217,8 @@ impl Context<'_> {
                 }
                 None if demanded && !self.venue.exported.contains(name.as_str()) => {
                     let message = missing("variable", name, description.as_deref());
-                    self.error(name.span, Problem::new(message, format!("give it with `-e {}=…`", name.value)));
+                    let hint = format!("give it with `-e {}=…`, or for good in the deploy's `env`", name.value);
+                    self.error(name.span, Problem::new(message, hint));
                 }
                 None => {}
             }
@@ -230,8 +231,7 @@ impl Context<'_> {
                 self.secrets.insert(name.value.clone(), secret.clone());
             } else if demanded {
                 let message = missing("secret", name, description.as_deref());
-                let hint = format!("give it with `--secret {secret}=env:VARIABLE` or `=file:PATH`");
-                self.error(name.span, Problem::new(message, hint));
+                self.error(name.span, Problem::new(message, secret_hint(secret)));
             }
         }
     }
@@ -265,6 +265,11 @@ impl Context<'_> {
             self.add("hook:pre-remove", "keep the hook for before the removal", scope, gate, Phase::Finish, action);
         }
     }
+}
+
+/// Says how a secret is given.
+pub(super) fn secret_hint(name: &str) -> String {
+    format!("give it with `--secret {name}=env:VARIABLE` or `=file:PATH`, or for good in the deploy's `secret`")
 }
 
 fn missing(what: &str, name: &str, description: Option<&str>) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use charly_ir::Text;
 use charly_ir::plan::{self, Action, Command, Content, Download, Gate, Op, PackagedService, Phase, Placement, Scope};
 
-use super::candy::{Context, slug};
+use super::candy::{Context, secret_hint, slug};
 use super::expand;
 use super::repos::web_address;
 use super::{packages, services};
@@ -115,7 +115,7 @@ fn compile_write(cx: &mut Context<'_>, step: &Step, write: &WriteStep) {
         (Some(secret), _) => {
             if !cx.venue.options.secrets.contains(&secret.value) {
                 let message = format!("nobody gives the secret `{}`", secret.value);
-                let hint = format!("give it with `--secret {}=env:VARIABLE` or `=file:PATH`", secret.value);
+                let hint = secret_hint(&secret.value);
                 cx.error(secret.span, Problem::new(message, hint));
             }
             (Content::Secret(secret.value.clone()), 0o600)

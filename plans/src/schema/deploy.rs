@@ -2,8 +2,9 @@
 
 use serde_json::Value as Json;
 
-use super::container::{SecretSpec, Security, Volume};
+use super::container::{Security, Volume};
 use super::reference::Reference;
+use super::secret::SecretSource;
 use super::values::{Duration, EnvName};
 use crate::read::{Map, Spanned, choice, record};
 
@@ -36,8 +37,8 @@ record! {
         pub port: Vec<Spanned<String>>,
         /// Folders that outlive a container.
         pub volume: Vec<DeployVolume>,
-        /// Secrets.
-        pub secret: Vec<SecretSpec>,
+        /// Secrets, and where their values are.
+        pub secret: Vec<DeploySecret>,
         /// Sidecars, with what this deploy changes about them.
         pub sidecar as "sidecar" | "sidecars": Map<Sidecar>,
         /// What a container may do and use.
@@ -56,6 +57,20 @@ record! {
         pub lifecycle: Option<Json>,
         /// It lives for a while only.
         pub ephemeral: Option<Ephemeral>,
+    }
+}
+
+record! {
+    /// A secret of a deploy.
+    pub struct DeploySecret {
+        /// Names the secret.
+        pub name: Spanned<String>,
+        /// Where charly reads its value when it is needed: `env:VARIABLE`, or `file:PATH` from the project's folder or `~/`.
+        pub from: Option<Spanned<SecretSource>>,
+        /// The file it is mounted as.
+        pub target: Option<Spanned<String>>,
+        /// The variable it is given as.
+        pub env: Option<Spanned<EnvName>>,
     }
 }
 

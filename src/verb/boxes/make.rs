@@ -119,7 +119,7 @@ pub(super) fn ready(
     let in_base = labels::candies(&known).into_iter().map(|held| (held.name, held.digest)).collect();
     let init = layer.spec.init.clone().or_else(|| known.get(&labels::name("init")).cloned());
     let supervisor = supervisor(layer, init.as_deref())?;
-    let wishes = how.compile.wishes()?;
+    let wishes = how.compile.wishes(cx)?;
     let options = Options {
         skip_incompatible: wishes.skip_incompatible,
         env: wishes.env,

@@ -1,6 +1,7 @@
 //! `bundle add`
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use charly_ir::message::{Mode, Problem, RebootPolicy, Verdict};
@@ -12,7 +13,7 @@ use charly_target_core::wire::ClientError;
 use super::fleet::{self, Width};
 use super::{artifact, plan};
 use crate::context::Context;
-use crate::deploy::{DeployRecipe, Place, Reach, SecretSource, Wishes, absolute, declared};
+use crate::deploy::{DeployRecipe, Place, Reach, Secret, Wishes, absolute, declared};
 use crate::exit::{Exit, Failure, Outcome, of_verdict};
 use crate::output::{Line, Policy, Progress, Summary, Timings};
 use crate::verb::{self, check};
@@ -78,7 +79,7 @@ pub(crate) struct Compile {
     env: Vec<(String, String)>,
     /// Say where a secret is read from: `NAME=env:VARIABLE` or `NAME=file:PATH`
     #[arg(long, value_name = "NAME=SOURCE")]
-    secret: Vec<SecretSource>,
+    secret: Vec<Secret>,
     /// Pass over what this venue cannot hold, instead of refusing
     #[arg(long)]
     skip_incompatible: bool,
@@ -120,7 +121,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
 /// Adds to one deploy, and asks what must be asked.
 fn one(cx: &Context, args: &Args) -> Outcome {
     let mode = if cx.yes { Mode::Go { gates: Gate::ALL.into() } } else { Mode::Ask };
-    let (place, recipe) = prepare(cx, &args.what, args.wishes(mode)?, Power::On)?;
+    let (place, recipe) = prepare(cx, &args.what, args.wishes(cx, mode)?, Power::On)?;
     let policy = Policy { yes: cx.yes, gates: args.gates.open(), ..Policy::default() };
     let timings = Timings::of(&cx.cache, &args.what.name);
     let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), policy).with_timings(timings);
@@ -158,7 +159,7 @@ pub(super) fn broke_off(error: TargetError, progress: &Progress) -> Failure {
 /// Adds to several deploys side by side. Nobody is asked: what is not allowed beforehand is refused.
 fn several(cx: &Context, args: &Args, names: &[String]) -> Outcome {
     let gates = if cx.yes { Gate::ALL.into() } else { args.gates.open() };
-    let wishes = args.wishes(Mode::Go { gates })?;
+    let wishes = args.wishes(cx, Mode::Go { gates })?;
     fleet::run(cx, names, args.width, |name, line| {
         let what = What { name: name.to_owned(), ..args.what.clone() };
         let (place, recipe) = prepare(cx, &what, wishes.clone(), Power::On)?;
@@ -181,7 +182,7 @@ fn several(cx: &Context, args: &Args, names: &[String]) -> Outcome {
 }
 
 impl Args {
-    fn wishes(&self, mode: Mode) -> Result<Wishes, Failure> {
+    fn wishes(&self, cx: &Context, mode: Mode) -> Result<Wishes, Failure> {
         let reboot = match self.reboot {
             Some(Reboot::Stop) => Some(RebootPolicy::Stop),
             Some(Reboot::Skip) => Some(RebootPolicy::Skip),
@@ -194,7 +195,7 @@ impl Args {
             rerun: self.rerun.clone(),
             sudo_password: self.what.reach.sudo_password(&self.what.name)?,
             command_timeout: Duration::from_secs(self.timeout.into()),
-            ..self.what.wishes()?
+            ..self.what.wishes(cx)?
         })
     }
 }
@@ -235,14 +236,15 @@ fn undo(what: &What) -> String {
 }
 
 impl What {
-    pub(super) fn wishes(&self) -> Result<Wishes, Failure> {
-        Ok(Wishes { undoable_only: self.undoable_only, ..self.compile.wishes()? })
+    pub(super) fn wishes(&self, cx: &Context) -> Result<Wishes, Failure> {
+        Ok(Wishes { undoable_only: self.undoable_only, ..self.compile.wishes(cx)? })
     }
 }
 
 impl Compile {
-    pub(crate) fn wishes(&self) -> Result<Wishes, Failure> {
-        let secrets = self.secret.iter().map(|secret| Ok((secret.name.clone(), secret.read()?)));
+    pub(crate) fn wishes(&self, cx: &Context) -> Result<Wishes, Failure> {
+        let here = Path::new("");
+        let secrets = self.secret.iter().map(|secret| Ok((secret.name.clone(), secret.read(here, &cx.home)?)));
         Ok(Wishes {
             env: self.env.iter().cloned().collect(),
             secrets: secrets.collect::<anyhow::Result<_>>().map_err(|error| Failure::error(Exit::Invalid, error))?,

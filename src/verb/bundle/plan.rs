@@ -39,7 +39,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
 
 /// Shows what an add would change.
 pub(super) fn show(cx: &Context, what: &What, graph: bool) -> Outcome {
-    let (place, recipe) = prepare(cx, what, what.wishes()?, Power::AsItIs)?;
+    let (place, recipe) = prepare(cx, what, what.wishes(cx)?, Power::AsItIs)?;
     if graph {
         let held = cx.block_on(place.target.status())?.deploys;
         cx.printer.data(recipe.layers(&held)?.resolved.dot())?;
