@@ -325,7 +325,7 @@ pub struct Packages {
     /// Module streams to enable first (dnf alone).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
-    /// Files of packages on the venue that are installed instead of a repository's (pacman alone).
+    /// Files of packages on the venue, or their URLs, that are installed instead of a repository's (dnf and pacman alone).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
 }
@@ -362,11 +362,18 @@ pub enum RepoSource {
         key: Option<RepoKey>,
     },
     /// A Copr project, enabled by dnf's own plug-in.
-    Copr(String),
-    /// A package that carries the configuration, such as a `-release` RPM.
+    Copr {
+        /// The project, `owner/project`.
+        project: String,
+        /// The configuration file that the plug-in writes.
+        path: Text,
+    },
+    /// A package that carries the configuration, such as a `-release` RPM, fetched by the package manager.
     Package {
         /// Its URL.
         url: String,
+        /// Its name once it is installed.
+        package: String,
     },
 }
 

@@ -21,7 +21,7 @@ impl Action {
                     RepoSource::Fetched { url, path, key: by } => {
                         RepoSource::Fetched { url, path: text(path), key: key(by) }
                     }
-                    source @ (RepoSource::Copr(_) | RepoSource::Package { .. }) => source,
+                    source @ (RepoSource::Copr { .. } | RepoSource::Package { .. }) => source,
                 };
                 Self::RepoChange(Repo { manager, name, source })
             }

@@ -83,17 +83,21 @@ impl Dnf {
             }
             out.push(option.as_str());
         }
-        for name in request.exclude.iter().map(String::as_str).chain(names.iter().copied()) {
+        let files = request.files.iter().map(String::as_str);
+        for name in request.exclude.iter().map(String::as_str).chain(names.iter().copied()).chain(files.clone()) {
             if !is_name(name) {
                 return Err(PackageError::new(Fault::BadName(name.to_owned())));
             }
         }
         out.push("install");
-        out.extend(names);
+        if request.files.is_empty() {
+            out.extend(names);
+        } else {
+            out.extend(files);
+        }
         Ok(out)
     }
 
-    /// Installs or, where `act` is false, simulates.
     fn excludes(request: &Packages) -> Vec<String> {
         request.exclude.iter().map(|name| format!("--exclude={name}")).collect()
     }
@@ -237,14 +241,6 @@ impl Manager for Dnf {
     fn available(&mut self, prefix: &str) -> Result<Vec<String>, PackageError> {
         let answer = self.dnf(&["-q", "-C", "repoquery", "--qf", "%{name}\\n", &format!("{prefix}*")], &mut quiet())?;
         Ok(answer.stdout.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
-    }
-
-    fn copr(&mut self, project: &str, enable: bool, sink: Sink<'_>) -> Result<(), PackageError> {
-        if !is_name(project) {
-            return Err(PackageError::new(Fault::BadName(project.to_owned())));
-        }
-        self.tools.fresh = false;
-        self.act(&["copr", if enable { "enable" } else { "remove" }, project], sink)
     }
 }
 

@@ -36,9 +36,6 @@ pub enum Fault {
     /// An option that would defeat what the engine relies on.
     #[error("the option `{0}` is not a candy's to give")]
     BadOption(String),
-    /// A Copr project for a manager that is not dnf.
-    #[error("{0} cannot enable the Copr project `{1}`")]
-    NoCopr(&'static str, String),
     /// Another program holds the manager's lock.
     #[error("the package database is locked{}", by(.0.as_deref()))]
     Locked(Option<String>),
@@ -115,7 +112,6 @@ impl PackageError {
             }
             Fault::BadName(_) => "give the plain name, optionally as `name=version`".into(),
             Fault::BadOption(_) => "leave the option out".into(),
-            Fault::NoCopr(..) => "give the project in a section for fedora alone".into(),
             Fault::Locked(_) => "wait until the other program is done, then run the same command again".into(),
             Fault::Offline => {
                 "check the venue's network, proxy and name resolution, then run the same command again".into()

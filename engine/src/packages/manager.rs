@@ -10,7 +10,7 @@ use charly_ir::plan::Packages;
 use super::apk::Apk;
 use super::apt::Apt;
 use super::dnf::Dnf;
-use super::error::{Fault, PackageError};
+use super::error::PackageError;
 use super::pacman::Pacman;
 use super::runner::{Runner, Sink};
 use super::set::{Mark, PackageSet};
@@ -84,11 +84,6 @@ pub trait Manager: fmt::Debug {
 
     /// Returns the packages that the repositories have whose names begin like this; empty where that cannot be told.
     fn available(&mut self, prefix: &str) -> Result<Vec<String>, PackageError>;
-
-    /// Enables a Copr project, or removes it again. The indexes are old afterwards.
-    fn copr(&mut self, project: &str, _enable: bool, _sink: Sink<'_>) -> Result<(), PackageError> {
-        Err(PackageError::new(Fault::NoCopr(self.kind().name(), project.to_owned())))
-    }
 }
 
 /// A user or a group.

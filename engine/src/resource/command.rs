@@ -60,7 +60,7 @@ pub(super) fn converge(effect: &mut Effect<'_>, want: &Want) -> Result<(), WorkE
             let env = resolve(&download.env);
             Body { text: &text, env, limit: effect.limit, index: effect.task.index, secrets: hidden() }
         }
-        Action::RepoChange(Repo { source: RepoSource::Copr(project), .. }) => {
+        Action::RepoChange(Repo { source: RepoSource::Copr { project, .. }, .. }) => {
             text = format!("exec dnf --assumeyes copr enable '{project}'\n");
             let env = BTreeMap::new();
             Body { text: &text, env, limit: effect.limit, index: effect.task.index, secrets: Vec::new() }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use charly_ir::facts::PackageManager;
 use charly_ir::message::{Change, Detail, Event};
-use charly_ir::plan::{Action, Packages, Step};
+use charly_ir::plan::{Action, Packages, Repo, RepoSource, Step};
 
 use super::{Effect, Report, Undo};
 use crate::ledger::{Entry, Ledger, Record, Resource, State};
@@ -64,8 +64,14 @@ pub(crate) fn look(venue: &Venue, step: &Step) -> Result<Vec<Detail>, WorkError>
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        if matches!(step.action, Action::Builder(_)) && request.files.is_empty() {
-            let note = || Some("what it brings shows once it is built".to_owned());
+        // A look builds nothing and fetches nothing.
+        let later = match step.action {
+            Action::Builder(_) if request.files.is_empty() => Some("built"),
+            Action::RepoChange(_) => Some("fetched"),
+            _ => None,
+        };
+        if let Some(later) = later {
+            let note = || Some(format!("what it brings shows once it is {later}"));
             return Ok(names.iter().map(|name| detail(Change::Add, "package", name, note())).collect());
         }
         match simulate(counter.manager.as_mut(), request, &now, None) {
@@ -244,6 +250,16 @@ fn request<'s>(venue: &Venue, step: &'s Step) -> Result<Cow<'s, Packages>, WorkE
             modules: Vec::new(),
             files: package_files(venue, &venue.resolve(&builder.to)),
         })),
+        Action::RepoChange(Repo { manager, source: RepoSource::Package { url, package }, .. }) => {
+            Ok(Cow::Owned(Packages {
+                manager: *manager,
+                install: vec![package.clone()],
+                exclude: Vec::new(),
+                options: Vec::new(),
+                modules: Vec::new(),
+                files: vec![url.clone()],
+            }))
+        }
         other => Err(WorkError::Plan(format!("a `{}` step brings no packages", other.kind()))),
     }
 }

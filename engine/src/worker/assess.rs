@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use charly_ir::Digest;
 use charly_ir::message::{Apply, Change, Claim, Detail, Manifest, Need, StepDiff};
-use charly_ir::plan::{Action, Op, Scope, Step};
+use charly_ir::plan::{Action, Op, Repo, RepoSource, Scope, Step};
 use serde::{Deserialize, Serialize};
 
 use super::WorkError;
@@ -317,6 +317,7 @@ impl Assessor<'_> {
         let paths = match &task.step.action {
             Action::Op(Op::Command(command)) => command.uninstall.iter().chain(&command.creates).collect(),
             Action::Op(Op::Download(download)) => download.uninstall.iter().collect::<Vec<_>>(),
+            Action::RepoChange(Repo { source: RepoSource::Copr { path, .. }, .. }) => vec![path],
             _ => Vec::new(),
         };
         for path in paths {

@@ -215,8 +215,13 @@ impl Context<'_> {
         let (config, key) = match &repo.source {
             RepoSource::Written { file, key } => (Some(self.file(file)?), key),
             RepoSource::Fetched { url: _, path, key } => (fetched(Member::REPO_FILE, path).transpose()?, key),
-            RepoSource::Copr(_) | RepoSource::Package { .. } => {
-                return Ok(Some(vec![Want::new(Resource::Command(self.name()), State::Ran(step.digest()))]));
+            RepoSource::Copr { path, .. } => {
+                let mut wants = self.leftovers(std::slice::from_ref(path))?;
+                wants.push(Want::new(Resource::Command(self.name()), State::Ran(step.digest())));
+                return Ok(Some(wants));
+            }
+            RepoSource::Package { .. } => {
+                return Ok(Some(vec![Want::new(Resource::Packages(self.name()), State::Anything)]));
             }
         };
         let key = match key {

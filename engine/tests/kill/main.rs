@@ -3,7 +3,7 @@
 //! `it::crash` cuts a run off between two records, at every pair of them. Kills reach the places within: a file half written, a name
 //! not yet taken, a command under way, a snapshot beside its journal.
 //!
-//! `CHARLY_KILLS=20000` asks for more of them than the usual few hundred, `CHARLY_SEED` for those of a run that failed.
+//! `CHARLY_KILLS=20000` asks for more of them than the usual five hundred, `CHARLY_SEED` for those of a run that failed.
 //!
 //! A test program of its own: it starts processes all the time, and such a fork shares, for a moment, the lock of every engine that
 //! runs in the same process.
@@ -33,7 +33,7 @@ use crate::kit::{Controller, Venueish, apply, dir, file, link, plan, remove, tex
 const DEPLOY: &str = "killed-by-a-test";
 
 /// How many kills there are where nobody asks for more.
-const KILLS: u64 = 300;
+const KILLS: u64 = 500;
 
 /// One of the two things that a user does.
 #[derive(Debug, Clone, Copy)]

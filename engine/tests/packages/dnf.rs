@@ -5,6 +5,7 @@ use std::path::Path;
 
 use charly_engine::packages::{Fault, Mark};
 use charly_ir::facts::PackageManager;
+use charly_ir::plan::Packages;
 
 use crate::venue::{Venue, can_run, run};
 
@@ -127,4 +128,22 @@ fn edits_stay_and_conflicts_are_refused() {
     );
     let left = before.differences(&venue.picture());
     assert_eq!(left, ["left: /etc/server", "left: /etc/server/server.conf.rpmsave"]);
+}
+
+#[test]
+fn a_package_comes_from_its_address() {
+    let Some(mut venue) = venue("dnf::a_package_comes_from_its_address") else { return };
+    let before = venue.picture();
+    let work = venue.root().parent().unwrap().join("work");
+    build(&work, "some-release", "42", "Requires: base-tool\n");
+    let url = format!("file://{}/repo/noarch/some-release-42-1.noarch.rpm", work.display());
+    let request = Packages { files: vec![url], ..venue.request(&["some-release"]) };
+    let tx = venue.install(&request).unwrap();
+    assert_eq!(tx.installed.keys().collect::<Vec<_>>(), ["base-tool", "some-release"]);
+    assert_eq!(venue.snapshot().0["some-release"].mark, Mark::Manual);
+    let again = venue.install(&request).unwrap();
+    assert!(again.installed.is_empty());
+    venue.release(&again, &mut [], false);
+    venue.release(&tx, &mut [], false);
+    assert_eq!(before.differences(&venue.picture()), Vec::<String>::new());
 }

@@ -51,21 +51,28 @@ impl Venue {
 
     /// Adds packages as the engine does, the journal's round trip included.
     pub(crate) fn add(&mut self, names: &[&str]) -> Result<Transaction, PackageError> {
-        let (request, root) = (self.request(names), self.root());
+        let request = self.request(names);
+        self.install(&request)
+    }
+
+    /// Adds what a request asks for, as [`Self::add`] does.
+    pub(crate) fn install(&mut self, request: &Packages) -> Result<Transaction, PackageError> {
+        let root = self.root();
         let now = self.snapshot();
         let log = &mut self.log;
         let mut sink = |_: Stream, bytes: &[u8]| log.push_str(&String::from_utf8_lossy(bytes));
-        let simulation = packages::simulate(&mut *self.manager, &request, &now, Some(&mut sink))?;
+        let simulation = packages::simulate(&mut *self.manager, request, &now, Some(&mut sink))?;
         simulation.check(&request.exclude)?;
-        let before = Before::take(&root, &request, &now, &simulation)?;
+        let before = Before::take(&root, request, &now, &simulation)?;
         let journaled = serde_json::to_string(&before).unwrap();
-        packages::install(&mut *self.manager, &request, &now, &mut sink)?;
+        packages::install(&mut *self.manager, request, &now, &mut sink)?;
         let now = self.snapshot();
         let before: Before = serde_json::from_str(&journaled).unwrap();
         let tx = before.finish(&mut *self.manager, &root, &now)?;
         let text = serde_json::to_string(&tx).unwrap();
         eprintln!(
-            "{names:?}: {} packages, {} paths, users {:?}; journaled {} bytes before, {} after",
+            "{:?}: {} packages, {} paths, users {:?}; journaled {} bytes before, {} after",
+            request.install,
             tx.installed.len(),
             tx.paths.len(),
             tx.users,
@@ -193,17 +200,20 @@ fn walk(root: &Path, path: &Path, out: &mut BTreeMap<PathBuf, String>) {
     }
 }
 
-/// Tells whether a test can be run: as root, with these programs.
+/// Tells whether a test can be run: as root, with these programs. Where all tests are to be run (`CHARLY_LAB=1`, which is what
+/// `tests/run` sets once it has installed what they need), one that cannot be has failed.
 pub(crate) fn can_run(test: &str, programs: &[&str]) -> bool {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let lacking = programs
         .iter()
         .find(|program| !Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success()));
-    match (is_root, lacking) {
-        (false, _) => eprintln!("{test} not run: it needs root's rights"),
-        (_, Some(program)) => eprintln!("{test} not run: it needs `{program}`"),
+    let why = match (is_root, lacking) {
+        (false, _) => "root's rights".to_owned(),
+        (_, Some(program)) => format!("`{program}`"),
         (true, None) => return true,
-    }
+    };
+    assert!(std::env::var_os("CHARLY_LAB").is_none_or(|lab| lab != "1"), "{test} cannot be run: it needs {why}");
+    eprintln!("{test} not run: it needs {why}");
     false
 }
 

@@ -26,11 +26,19 @@ pub(super) fn compile(cx: &mut Context<'_>) {
             let problem = Problem::new(format!("`{}` is not a Copr project", project.value), "write `owner/project`");
             cx.error(project.span, problem);
         } else if manager == PackageManager::Dnf {
-            add(cx, manager, format!("copr:{}", project.value), RepoSource::Copr(project.value.clone()));
+            let source = RepoSource::Copr { project: project.value.clone(), path: copr_file(parts[0], parts[1]) };
+            add(cx, manager, format!("copr:{}", project.value), source);
         } else {
             cx.incompatible("copr", project.span, format!("{} knows no Copr projects", manager.name()).into());
         }
     }
+}
+
+/// Returns the file that dnf's plug-in writes for a project, where another hub is not asked for; groups begin with `@`.
+/// Source: `_get_repo_fn` and `_enable` of dnf-plugins-core's `copr.py`; dnf5's plug-in keeps to it.
+fn copr_file(owner: &str, project: &str) -> Text {
+    let owner = owner.strip_prefix('@').map_or_else(|| owner.to_owned(), |group| format!("group_{group}"));
+    Text::new(format!("/etc/yum.repos.d/_copr:copr.fedorainfracloud.org:{owner}:{project}.repo"))
 }
 
 fn add(cx: &mut Context<'_>, manager: PackageManager, name: String, source: RepoSource) {
@@ -83,7 +91,11 @@ fn source(cx: &mut Context<'_>, repo: &Spanned<RepoSpec>, manager: PackageManage
             cx.incompatible("repo", url.span, format!("{} takes no RPM", manager.name()).into());
             return None;
         }
-        return Some((name, RepoSource::Package { url: address }));
+        let Some(package) = &repo.name else {
+            cx.error(url.span, Problem::new("nothing says what the package is called", "give its `name`"));
+            return None;
+        };
+        return Some((name, RepoSource::Package { url: address, package: package.value.clone() }));
     }
     if fetched {
         return Some((name, RepoSource::Fetched { url: address, path: Text::new(written), key }));

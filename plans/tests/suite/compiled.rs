@@ -118,8 +118,8 @@ fn repositories_by_manager() {
   distro:
     deb: {repo: [{name: Flat Repo, url: "https://r/d", key: "https://r/k", suite: ./}]}
     rpm:
-      repo: [{name: x, url: "https://r/x.repo"}, {name: y, url: "https://r/$basearch", gpgkey: "https://r/k"}, {rpm: "https://r/release.rpm"}]
-      copr: [owner/project]
+      repo: [{name: x, url: "https://r/x.repo"}, {name: y, url: "https://r/$basearch", gpgkey: "https://r/k"}, {name: some-release, rpm: "https://r/release.rpm"}]
+      copr: [owner/project, "@group/tool"]
     pac: {repo: [{name: x, url: "https://r/x"}]}
     apk: {repo: [{name: x, url: "https://r/x", key: "https://r/x-1.rsa.pub"}]}
 "#;

@@ -134,8 +134,7 @@ impl PlanSupply {
         let (file, key) = match &repo.source {
             RepoSource::Written { key, .. } => (None, key.as_ref()),
             RepoSource::Fetched { url, key, .. } => (Some(url), key.as_ref()),
-            RepoSource::Package { url } => (Some(url), None),
-            RepoSource::Copr(_) => (None, None),
+            RepoSource::Package { .. } | RepoSource::Copr { .. } => (None, None),
         };
         let mut members = Vec::new();
         if let Some(url) = file {

@@ -228,7 +228,7 @@ impl Context<'_> {
                 trusted(key, &mut fetched)?;
                 fetched(Member::REPO_FILE, path)
             }
-            RepoSource::Copr(_) | RepoSource::Package { .. } => Ok(()),
+            RepoSource::Copr { .. } | RepoSource::Package { .. } => Ok(()),
         }
     }
 
