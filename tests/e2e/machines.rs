@@ -1,5 +1,7 @@
 //! Machines over SSH: the same candies from outside, whoever logs in and whatever their shell does.
 
+use std::process::Command;
+
 use crate::kit::Result;
 use crate::remote::Remote;
 
@@ -106,6 +108,19 @@ fn only_machines_that_are_known_are_spoken_to() -> Result {
     remote.know(&format!("{address} {own}\n"));
     remote.there("deploy", "hello");
     remote.gone("deploy", "hello");
+
+    // Names may be written so that nobody can read them, and those of other ports have the port.
+    let through = remote.proxy.address();
+    remote.know(&format!("{address} {own}\n[{}]:{} {own}\n", through.ip(), through.port()));
+    let known = remote.home().join("known_hosts");
+    assert!(Command::new("ssh-keygen").args(["-q", "-H", "-f"]).arg(&known).status().unwrap().success());
+    let hashed = std::fs::read_to_string(&known).unwrap();
+    assert!(hashed.starts_with("|1|") && !hashed.contains(&address.to_string()), "{hashed}");
+    remote.run("deploy", "bundle status @").exits(0);
+    remote.run_through("deploy", "bundle status @").exits(0);
+    let both = hashed.lines().map(|line| format!("@revoked {line}\n")).collect::<String>();
+    remote.know(&both);
+    assert!(remote.run("deploy", "bundle status @").exits(5).error().contains("revoked"));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Bytes that the controller sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ use charly_ir::digest::Hasher;
 #[derive(Debug, Default)]
 pub(crate) struct Spool {
     blobs: BTreeMap<Digest, Spooled>,
+    /// Blobs that one thing alone is made of.
+    wanted_once: BTreeSet<Digest>,
 }
 
 /// A blob on its way.
@@ -110,6 +112,19 @@ impl Spool {
         };
         self.blobs.insert(digest, spooled);
         Ok(())
+    }
+
+    /// Learns which blobs one thing alone is made of.
+    pub(crate) fn expect_once(&mut self, digests: BTreeSet<Digest>) {
+        self.wanted_once = digests;
+    }
+
+    /// Returns the path of a blob's file that may go from there, because nothing else is made of it.
+    pub(crate) fn spare(&self, digest: &Digest) -> Option<&Path> {
+        match self.blobs.get(digest) {
+            Some(Spooled::File(path)) if self.wanted_once.contains(digest) => Some(path),
+            _ => None,
+        }
     }
 
     /// Tells whether a blob is here.
