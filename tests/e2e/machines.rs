@@ -181,6 +181,47 @@ fn a_machine_may_lie_behind_others() -> Result {
 }
 
 #[test]
+fn a_container_of_a_machine_is_worked_on_in_its_stead() -> Result {
+    // Programs and libraries are the machine's own, the rest is the container's.
+    const PREPARE: &str = "
+        mkdir -p /opt/inner && cd /opt/inner && mkdir -p usr etc root tmp run proc sys dev var/lib var/tmp
+        mount --bind --read-only /usr usr && cp -a /bin /sbin /lib* . && cp -a /etc/passwd /etc/group /etc/os-release etc
+        podman run --detach --name inner --network none --env HOME=/root --rootfs /opt/inner sleep infinity";
+    const TREE: &str = "cd /opt/inner && rm -rf root/.cache/charly && find etc root var opt -xdev \\
+        -printf '%p %y %m %U %G %l\\n' -type f -exec sha256sum {} \\; 2>/dev/null | sort";
+    let Some(remote) = Remote::prepared("sshinside", PREPARE)? else { return Ok(()) };
+    let world = &remote.world;
+    world.ok("root", "podman exec inner mkdir -p /root/.cache /opt");
+    let before = world.ok("root", TREE);
+
+    let add = "bundle add @ hello files -y --inside podman:inner";
+    assert!(remote.run("root", add).exits(0).changed() > 0);
+    world.ok("root", "test -x /opt/inner/root/.local/bin/charly-hello && grep declared /opt/inner/etc/e2e/note");
+    world.ok("root", "! test -e /root/.local && ! test -e /etc/e2e");
+    assert_eq!(remote.run("root", add).exits(0).changed(), 0);
+    remote.run("root", "check @ --inside podman:inner").exits(0);
+    // The machine and its container hold different deploys of one name.
+    assert!(!remote.run("root", "bundle status @").exits(0).to_string().contains("files"));
+
+    // Whoever goes away in the middle leaves no lock there either.
+    let mut run = remote.start("root", "bundle add @ slow -y --inside podman:inner");
+    world.await_in_guest("grep --quiet command:wait /opt/inner/var/lib/opencharly/installed/lock");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    world.ok("root", "podman exec inner touch /run/e2e-go-on");
+    world.await_in_guest("! pgrep charly-guest");
+    remote.run("root", "bundle add @ slow -y --inside podman:inner").exits(0);
+    assert_eq!(world.ok("root", "cat /opt/inner/opt/slow/*"), "first\nlast\n");
+    remote.run("root", "bundle del @ -y --inside podman:inner").exits(0);
+    assert_eq!(world.ok("root", TREE), before);
+
+    let error = remote.run("root", "bundle status @ --inside podman:outer").exits(4).error();
+    assert!(error.contains("/podman:outer") && error.contains("no such container"), "{error}");
+    assert_eq!(remote.world.traces(), "");
+    Ok(())
+}
+
+#[test]
 fn a_machine_is_rebooted_and_the_run_goes_on() -> Result {
     let Some(mut remote) = Remote::new("sshreboot")? else { return Ok(()) };
     remote.world.guest.reboot()?; // Some units run at the first boot alone.

@@ -39,7 +39,7 @@ impl Machine {
     /// Returns what runs scripts and moves files there beside the engine, over the same connection.
     pub async fn executor(&self) -> Result<SshExecutor, TargetError> {
         let connection = self.connection().await.map_err(|error| error.of(&self.name))?;
-        Ok(SshExecutor::new(connection))
+        Ok(SshExecutor::new(connection, self.settings.wishes.inside.clone()))
     }
 
     /// Returns the connection, a new one where there is none or it has ended.
@@ -72,7 +72,7 @@ impl EngineVenue for Machine {
             connection = self.connection() => connection.map_err(|error| error.of(&self.name))?,
             error = interrupted(client) => return Err(error.into()),
         };
-        session::carry(&connection, &self.name, self.settings.wishes.delivery, client).await
+        session::carry(&connection, &self.name, &self.settings.wishes, client).await
     }
 
     async fn back(&self, before: &BootMark, wanted: &[Probe], run: Run<'_>) -> Result<(), TargetError> {
