@@ -231,6 +231,10 @@ impl Context {
             for note in &way.notes {
                 printer.say(format_args!("note: {}", clean(note)));
             }
+            let name = match &settings.wishes.inside {
+                Some(inside) => format!("{name}/{inside}"),
+                None => name.to_owned(),
+            };
             Ok(Box::new(Machine::new(name, way.hops, settings)))
         });
         registry

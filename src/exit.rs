@@ -132,7 +132,7 @@ impl From<TargetError> for Failure {
             | TargetError::Unsupported { .. }
             | TargetError::Answer(_) => Exit::Invalid,
             TargetError::Unreachable { .. } | TargetError::Conversation(_) => Exit::Unreachable,
-            TargetError::Reboot { .. } => Exit::Failed,
+            TargetError::NotReady { .. } => Exit::Failed,
             TargetError::Refused { .. } => Exit::Refused,
         };
         match error {
@@ -145,7 +145,7 @@ impl From<TargetError> for Failure {
             },
             TargetError::Answer(problem) => Self::new(exit, problem),
             TargetError::Refused { what, hint } => Self::new(exit, Problem::new(what).hint(hint)),
-            TargetError::Reboot { ref hint, .. } | TargetError::Unreachable { hint: Some(ref hint), .. } => {
+            TargetError::NotReady { ref hint, .. } | TargetError::Unreachable { hint: Some(ref hint), .. } => {
                 let hint = hint.clone();
                 Self::error(exit, error).hint(hint)
             }

@@ -17,6 +17,7 @@ pub mod image;
 pub mod ledger;
 pub mod packages;
 pub mod process;
+pub mod ready;
 pub mod reboot;
 pub mod session;
 pub mod tree;

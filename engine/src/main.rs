@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use charly_engine::image;
 use charly_engine::process::Cancel;
+use charly_engine::ready;
 use charly_engine::reboot::Reboot;
 use charly_engine::session::{self, Link, PipePeer, Settings};
 
@@ -53,7 +54,11 @@ fn front(home: Option<String>, link: Link) -> Result<(), String> {
     // A controller on this very machine would go down with it, and could not go on.
     let reboot = if link == Link::NETWORK { Reboot::of_this_machine() } else { None };
     let settings = Settings { root: "/".into(), facts, reboot, cancel: Cancel::default() };
-    let hello = session::hello(&settings);
+    let mut hello = session::hello(&settings);
+    // Somebody on this machine sees for themselves, and may well be a part of its start.
+    if link == Link::NETWORK {
+        hello.unready = ready::look(&settings.facts);
+    }
     let (reader, writer) = (raw(io::stdin())?, raw(io::stdout())?);
     let peer = PipePeer::start(reader, writer, link, &hello, settings.cancel.clone());
     session::serve(&settings, &mut peer.map_err(|error| error.to_string())?, None);

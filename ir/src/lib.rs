@@ -8,6 +8,7 @@
 //! | [`plan`] | the InstallPlan: candies in dependency order, each with its typed steps |
 //! | [`check`] | what a candy asserts about a venue, and the matchers it uses |
 //! | [`facts`] | what an engine says about its venue, unasked, when it starts |
+//! | [`ready`] | what of a venue's start is not over |
 //! | [`text`] | strings with tokens that only the venue can resolve, such as `{{.Home}}` |
 //! | [`message`] | requests, replies and events |
 //! | [`frame`] | how messages and blob bytes are laid out on a pipe |
@@ -24,6 +25,7 @@ pub mod facts;
 pub mod frame;
 pub mod message;
 pub mod plan;
+pub mod ready;
 mod resolve;
 mod shell;
 pub mod stamp;

@@ -13,6 +13,7 @@ use crate::check::Check;
 use crate::digest::Digest;
 use crate::facts::Facts;
 use crate::plan::{Gate, InstallPlan};
+use crate::ready::Finding;
 
 /// The number of the protocol that this crate speaks.
 pub const PROTOCOL: u32 = 1;
@@ -33,6 +34,9 @@ pub struct Hello {
     pub facts: Facts,
     /// What the deploying user's ledgers hold.
     pub deploys: Vec<DeploySummary>,
+    /// What of its start is not over, or went wrong; looked for only where the controller is across a network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unready: Vec<Finding>,
 }
 
 /// One deploy, as the ledgers on a venue know it.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use charly_ir::message::{Problem, SecretValue};
-use charly_target_vm::ssh::{Asker, Delivery, Limits, Settings, Wishes};
+use charly_target_vm::ssh::{Asker, Delivery, Inside, Limits, Settings, Wishes};
 use rustix::process::geteuid;
 
 use crate::context::Context;
@@ -26,6 +26,9 @@ pub(crate) struct Reach {
     /// Go through these machines, or with `none` straight to it
     #[arg(long, value_name = "[USER@]HOST[:PORT],…")]
     jump: Option<String>,
+    /// Work on a container that runs there, as `podman:NAME`
+    #[arg(long, value_name = "CONTAINER")]
+    inside: Option<Inside>,
     /// Connect to this port
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
@@ -70,6 +73,7 @@ impl Reach {
                 known_hosts: self.known_hosts.as_ref().map(here),
                 jump: self.jump.clone(),
                 port: self.port,
+                inside: self.inside.clone(),
                 delivery: match self.engine {
                     Engine::Auto => Delivery::Auto,
                     Engine::Scp => Delivery::Always,

@@ -332,6 +332,9 @@ impl Observer for Progress {
             Notice::Waiting { what } => {
                 self.visible();
                 self.bar.set_message(format!("waiting for {what}"));
+                if self.bar.is_hidden() {
+                    self.say(&format!("  waiting for {what}"));
+                }
             }
             Notice::Back { took_ms } => {
                 let took = seconds(Duration::from_millis(took_ms));

@@ -131,6 +131,56 @@ fn a_disk_that_is_full_over_there_ends_the_run_with_its_name() -> Result {
 }
 
 #[test]
+fn a_disk_that_holds_no_more_files_ends_the_run_with_its_name() -> Result {
+    let Some(remote) =
+        Remote::prepared("sshinodes", "mkdir /opt/small && mount -t tmpfs -o size=1m,nr_inodes=20 small /opt/small")?
+    else {
+        return Ok(());
+    };
+    let project = remote.copy_of_the_project();
+    let folder = project.path().join("candy/crowd");
+    std::fs::create_dir_all(&folder).unwrap();
+    let files: String =
+        (0..40).map(|n| format!("    - {{run: file {n}, write: /opt/small/{n}, content: \"x\"}}\n")).collect();
+    let head = "candy:\n  name: crowd\n  version: 2026.324.0000\n  description: Many small files\n  plan:\n";
+    std::fs::write(folder.join("charly.yml"), head.to_owned() + &files).unwrap();
+    let add = format!("-C {} bundle add @ crowd -y", project.path().display());
+    let error = remote.run("deploy", &add).exits(1).error();
+    assert!(error.contains("No space left on device") && error.contains("/opt/small"), "{error}");
+    assert_eq!(remote.world.ok("root", "find /opt/small -name '.charly*'"), "", "half a file");
+    remote.world.ok("root", "mount -o remount,nr_inodes=100 /opt/small");
+    remote.run("deploy", &add).exits(0);
+    assert_eq!(remote.world.ok("root", "ls /opt/small | wc -l").trim(), "40");
+    remote.gone("deploy", "crowd");
+    Ok(())
+}
+
+/// There an engine dies with its session, in the middle of a step. Nothing of it is left behind, and the same command goes on.
+#[test]
+fn a_machine_that_kills_what_sessions_leave_is_gone_on_with() -> Result {
+    const PREPARE: &str = "mkdir -p /etc/systemd/logind.conf.d
+        printf '[Login]\\nKillUserProcesses=yes\\n' >/etc/systemd/logind.conf.d/e2e.conf
+        systemctl restart systemd-logind";
+    let Some(remote) = Remote::prepared("sshkilled", PREPARE)? else { return Ok(()) };
+    let mut run = remote.start("deploy", "bundle add @ slow -y");
+    remote.world.await_in_guest("grep --quiet command:wait /var/lib/opencharly/installed/lock");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    // The step waits for ever, and an engine by itself would wait for the step.
+    remote.world.await_in_guest("! pgrep charly-guest && ! pgrep -f [e]2e-go-on");
+    assert_eq!(remote.world.ok("root", "ls /opt/slow"), "first\n");
+    let status = remote.run("deploy", "bundle status @").exits(0);
+    assert!(status.to_string().contains("interrupted"), "{status}");
+    remote.world.ok("root", "touch /run/e2e-go-on");
+    let resumed = remote.run("deploy", "bundle add @ slow -y").exits(0);
+    assert_eq!(resumed.changed(), 2, "what was done is not done again: {resumed}");
+    assert_eq!(remote.world.ok("root", "cat /opt/slow/*"), "first\nlast\n");
+    remote.world.ok("root", "rm /run/e2e-go-on");
+    remote.gone("deploy", "slow");
+    Ok(())
+}
+
+#[test]
 fn two_controllers_are_told_of_each_other() -> Result {
     let Some(remote) = Remote::new("twoctl")? else { return Ok(()) };
     let world: &World = &remote.world;

@@ -1,5 +1,7 @@
 //! Machines over SSH: the same candies from outside, whoever logs in and whatever their shell does.
 
+use std::process::Command;
+
 use crate::kit::Result;
 use crate::remote::Remote;
 
@@ -106,6 +108,19 @@ fn only_machines_that_are_known_are_spoken_to() -> Result {
     remote.know(&format!("{address} {own}\n"));
     remote.there("deploy", "hello");
     remote.gone("deploy", "hello");
+
+    // Names may be written so that nobody can read them, and those of other ports have the port.
+    let through = remote.proxy.address();
+    remote.know(&format!("{address} {own}\n[{}]:{} {own}\n", through.ip(), through.port()));
+    let known = remote.home().join("known_hosts");
+    assert!(Command::new("ssh-keygen").args(["-q", "-H", "-f"]).arg(&known).status().unwrap().success());
+    let hashed = std::fs::read_to_string(&known).unwrap();
+    assert!(hashed.starts_with("|1|") && !hashed.contains(&address.to_string()), "{hashed}");
+    remote.run("deploy", "bundle status @").exits(0);
+    remote.run_through("deploy", "bundle status @").exits(0);
+    let both = hashed.lines().map(|line| format!("@revoked {line}\n")).collect::<String>();
+    remote.know(&both);
+    assert!(remote.run("deploy", "bundle status @").exits(5).error().contains("revoked"));
     Ok(())
 }
 
@@ -162,6 +177,47 @@ fn a_machine_may_lie_behind_others() -> Result {
     // A user whose shell runs nothing is told so in its own words.
     let error = remote.run("nobody", "bundle status @").exits(4).error();
     assert!(error.contains("nobody") || error.contains("not available"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_container_of_a_machine_is_worked_on_in_its_stead() -> Result {
+    // Programs and libraries are the machine's own, the rest is the container's.
+    const PREPARE: &str = "
+        mkdir -p /opt/inner && cd /opt/inner && mkdir -p usr etc root tmp run proc sys dev var/lib var/tmp
+        mount --bind --read-only /usr usr && cp -a /bin /sbin /lib* . && cp -a /etc/passwd /etc/group /etc/os-release etc
+        podman run --detach --name inner --network none --env HOME=/root --rootfs /opt/inner sleep infinity";
+    const TREE: &str = "cd /opt/inner && rm -rf root/.cache/charly && find etc root var opt -xdev \\
+        -printf '%p %y %m %U %G %l\\n' -type f -exec sha256sum {} \\; 2>/dev/null | sort";
+    let Some(remote) = Remote::prepared("sshinside", PREPARE)? else { return Ok(()) };
+    let world = &remote.world;
+    world.ok("root", "podman exec inner mkdir -p /root/.cache /opt");
+    let before = world.ok("root", TREE);
+
+    let add = "bundle add @ hello files -y --inside podman:inner";
+    assert!(remote.run("root", add).exits(0).changed() > 0);
+    world.ok("root", "test -x /opt/inner/root/.local/bin/charly-hello && grep declared /opt/inner/etc/e2e/note");
+    world.ok("root", "! test -e /root/.local && ! test -e /etc/e2e");
+    assert_eq!(remote.run("root", add).exits(0).changed(), 0);
+    remote.run("root", "check @ --inside podman:inner").exits(0);
+    // The machine and its container hold different deploys of one name.
+    assert!(!remote.run("root", "bundle status @").exits(0).to_string().contains("files"));
+
+    // Whoever goes away in the middle leaves no lock there either.
+    let mut run = remote.start("root", "bundle add @ slow -y --inside podman:inner");
+    world.await_in_guest("grep --quiet command:wait /opt/inner/var/lib/opencharly/installed/lock");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    world.ok("root", "podman exec inner touch /run/e2e-go-on");
+    world.await_in_guest("! pgrep charly-guest");
+    remote.run("root", "bundle add @ slow -y --inside podman:inner").exits(0);
+    assert_eq!(world.ok("root", "cat /opt/inner/opt/slow/*"), "first\nlast\n");
+    remote.run("root", "bundle del @ -y --inside podman:inner").exits(0);
+    assert_eq!(world.ok("root", TREE), before);
+
+    let error = remote.run("root", "bundle status @ --inside podman:outer").exits(4).error();
+    assert!(error.contains("/podman:outer") && error.contains("no such container"), "{error}");
+    assert_eq!(remote.world.traces(), "");
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 //! A guest that charly reaches from outside, over SSH and through a proxy that can do harm.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use charly_lab::fault::Proxy;
 use tempfile::TempDir;
@@ -17,6 +17,7 @@ pub(crate) struct Remote {
     pub(crate) proxy: Proxy,
     home: TempDir,
     env: Vec<(String, PathBuf)>,
+    identity: Option<PathBuf>,
 }
 
 impl Remote {
@@ -31,7 +32,8 @@ impl Remote {
     fn of(world: World) -> Self {
         let (address, port) = (world.guest.address(), world.guest.port());
         let proxy = Proxy::start(SocketAddr::from((address, port))).unwrap();
-        let remote = Self { world, proxy, home: tempfile::tempdir().unwrap(), env: Vec::new() };
+        let (home, identity) = (tempfile::tempdir().unwrap(), Some(world.guest.key().to_owned()));
+        let remote = Self { world, proxy, home, env: Vec::new(), identity };
         let (own, through) = (remote.world.guest.host_key().unwrap(), remote.proxy.address().port());
         remote.know(&format!("{address} {own}\n[127.0.0.1]:{through} {own}\n"));
         remote
@@ -52,6 +54,16 @@ impl Remote {
             // Whoever has none of it uses the registries that everybody knows.
             std::fs::copy(from, to).ok();
         }
+    }
+
+    /// Names another identity, or none, on the command line.
+    pub(crate) fn identify_by(&mut self, identity: Option<&Path>) {
+        self.identity = identity.map(Path::to_owned);
+    }
+
+    /// Lets an agent be found.
+    pub(crate) fn ask_agent(&mut self, socket: &Path) {
+        self.env.push(("SSH_AUTH_SOCK".to_owned(), socket.to_owned()));
     }
 
     /// The home folder of whoever is elsewhere.
@@ -88,7 +100,9 @@ impl Remote {
         charly.envs(self.env.iter().map(|(name, value)| (name, value)));
         charly.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/fixtures"));
         charly.args(arguments.split(' ').map(|word| if word == "@" { &machine } else { word }));
-        charly.arg("--identity").arg(self.world.guest.key());
+        if let Some(identity) = &self.identity {
+            charly.arg("--identity").arg(identity);
+        }
         charly.arg("--known-hosts").arg(self.home.path().join("known_hosts"));
         charly.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         charly
@@ -114,6 +128,21 @@ impl Remote {
         self.command(user, arguments, true).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
+    /// Starts `charly …`, as people read it, and waits until it has said something.
+    #[track_caller]
+    pub(crate) fn start_until(&self, user: &str, arguments: &str, said: &str) -> Running {
+        let mut child = self.command(user, arguments, false).stdout(Stdio::null()).spawn().unwrap();
+        let mut running = Running { lines: BufReader::new(child.stderr.take().unwrap()), said: String::new(), child };
+        while !running.said.contains(said) {
+            assert!(
+                running.lines.read_line(&mut running.said).unwrap() > 0,
+                "it never said `{said}`: {}",
+                running.said
+            );
+        }
+        running
+    }
+
     /// Waits until the machine is up and nobody's run is under way on it.
     pub(crate) fn await_reach(&self) {
         let ready =
@@ -136,7 +165,7 @@ impl Remote {
         copy
     }
 
-    /// Runs `charly …` on a terminal of its own, on which one line is typed once it asks. Returns its exit code and what it showed.
+    /// Runs `charly …` on a terminal of its own, on which one line is typed each time it asks. Returns its exit code and what it showed.
     pub(crate) fn on_a_terminal(&self, user: &str, arguments: &str, line: &str) -> (i32, String) {
         let charly = self.command(user, arguments, false);
         let words: Vec<_> = std::iter::once(charly.get_program()).chain(charly.get_args()).collect();
@@ -148,13 +177,15 @@ impl Remote {
         script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = script.spawn().unwrap();
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let (mut shown, mut piece, mut typed) = (Vec::new(), [0; 1024], false);
+        let (mut shown, mut piece, mut typed) = (Vec::new(), [0; 1024], 0);
         while let Ok(n @ 1..) = stdout.read(&mut piece) {
             shown.extend_from_slice(&piece[..n]);
             // What is typed before it asks is thrown away, as every question for a password does.
-            if !typed && String::from_utf8_lossy(&shown).contains("password") {
+            let asked =
+                ["password on", "passphrase of"].map(|what| String::from_utf8_lossy(&shown).matches(what).count());
+            if asked.iter().sum::<usize>() > typed {
                 stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
-                typed = true;
+                typed += 1;
             }
         }
         let code = child.wait().unwrap().code().unwrap();
@@ -190,6 +221,22 @@ impl Remote {
                 find $path -printf '%p %y %m %u %g %l\\n' -type f -exec sha256sum {} \\;
              done | sort",
         )
+    }
+}
+
+/// A `charly …` that is under way.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    lines: BufReader<ChildStderr>,
+    said: String,
+}
+
+impl Running {
+    /// Waits for its end; returns its exit code and what it said.
+    pub(crate) fn end(mut self) -> (i32, String) {
+        self.lines.read_to_string(&mut self.said).unwrap();
+        (self.child.wait().unwrap().code().unwrap(), self.said)
     }
 }
 

@@ -136,6 +136,7 @@ impl Party for Hand {
         self.assessment = worker::assess(&self.venue, self.book(), deploy, apply, &self.manifests, &key)?;
         let mut need = self.assessment.need();
         self.wanted = need.blobs.iter().copied().collect();
+        self.spool.expect_once(self.assessment.wanted_once());
         if let Keeping::Writing(ledger) = &self.ledger
             && need.manifests.is_empty()
         {

@@ -59,7 +59,7 @@ pub struct Settings {
 pub fn hello(settings: &Settings) -> Hello {
     let deploys = summaries(settings).unwrap_or_default();
     let engine = env!("CARGO_PKG_VERSION").to_owned();
-    Hello { protocol: PROTOCOL, engine, facts: settings.facts.clone(), deploys }
+    Hello { protocol: PROTOCOL, engine, facts: settings.facts.clone(), deploys, unready: Vec::new() }
 }
 
 /// Answers one request, and says the last word on it.

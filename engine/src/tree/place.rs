@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use charly_ir::Digest;
 use charly_ir::digest::Hasher;
@@ -29,13 +30,15 @@ pub struct Placed {
 pub enum Content<'a> {
     /// Bytes, which are judged while they are copied.
     Bytes(&'a mut dyn Read),
-    /// A file that nobody else can write to, and whose bytes were judged when they came: the kernel copies it, or shares its
-    /// extents where the file system can.
+    /// A file that nobody else can write to, and whose bytes were judged when they came: it is moved where that is possible, else
+    /// the kernel copies it, or shares its extents where the file system can.
     Judged {
         /// The file, open at its beginning.
         file: &'a File,
         /// The digest of its bytes.
         digest: Digest,
+        /// Where it lies, if it may go from there because nobody else wants it.
+        spare: Option<&'a Path>,
     },
 }
 
@@ -72,11 +75,19 @@ pub fn place_file(
     };
     let temporary = temporary_name(&spot.path);
     let result = (|| {
-        let file = create(&spot.dir, &temporary)?;
-        let (digest, size) = match content {
-            Content::Bytes(bytes) => copy(bytes, &file)?,
-            Content::Judged { file: mut from, digest } => {
-                (digest, io::copy(&mut from, &mut File::from(file.as_fd().try_clone_to_owned()?))?)
+        let (file, digest, size) = match content {
+            Content::Bytes(bytes) => {
+                let file = create(&spot.dir, &temporary)?;
+                let (digest, size) = copy(bytes, &file)?;
+                (file, digest, size)
+            }
+            Content::Judged { file, digest, spare: Some(path) } if take(path, file, &spot.dir, &temporary)? => {
+                (file.as_fd().try_clone_to_owned()?, digest, file.metadata()?.len())
+            }
+            Content::Judged { file: mut from, digest, .. } => {
+                let file = create(&spot.dir, &temporary)?;
+                let size = io::copy(&mut from, &mut File::from(file.as_fd().try_clone_to_owned()?))?;
+                (file, digest, size)
             }
         };
         if expected.is_some_and(|expected| expected != digest) {
@@ -187,6 +198,21 @@ fn create(dir: impl AsFd, name: &str) -> io::Result<OwnedFd> {
     discard(&dir, name)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?)
+}
+
+/// Moves a file into a folder, where it then is as if it had been made there; false where it cannot, or would not be.
+fn take(from: &Path, file: &File, dir: &OwnedFd, name: &str) -> io::Result<bool> {
+    discard(dir, name)?;
+    // A security policy's labels, and lists of who may do what, come from the folder that a file is made in.
+    let has_no_labels = matches!(fs::flistxattr(file, &mut [0_u8; 0][..]), Ok(0) | Err(Errno::NOTSUP));
+    let mut acl = [0_u8; 0];
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = fs::openat(dir, ".", flags, Mode::empty());
+    let gives_none = folder.is_ok_and(|folder| {
+        let got = fs::fgetxattr(folder, "system.posix_acl_default", &mut acl[..]);
+        matches!(got, Err(Errno::NODATA | Errno::NOTSUP))
+    });
+    Ok(has_no_labels && gives_none && fs::renameat(fs::CWD, from, dir, name).is_ok())
 }
 
 fn discard(dir: impl AsFd, name: &str) -> io::Result<()> {
@@ -300,17 +326,32 @@ mod tests {
     }
 
     #[test]
-    fn what_was_judged_is_copied_whole() {
-        let temp = tempfile::tempdir().unwrap();
-        let root = Root::open(temp.path(), Trust::Everybody).unwrap();
+    fn what_was_judged_is_placed_whole_and_moved_only_where_that_is_the_same() {
         let bytes: Vec<u8> = (0..300_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
-        std::fs::write(temp.path().join("source"), &bytes).unwrap();
-        let (file, digest) = (File::open(temp.path().join("source")).unwrap(), Digest::of(&bytes));
-        let spot = root.spot("/f").unwrap();
-        let content = Content::Judged { file: &file, digest };
-        let placed = place_file(&spot, &wanted(0o640), Some(digest), content).unwrap();
-        assert_eq!((placed.digest, placed.size), (digest, 300_000));
-        assert!(std::fs::read(temp.path().join("f")).unwrap() == bytes);
+        let digest = Digest::of(&bytes);
+        for (is_spare, has_label, moves) in [(true, false, true), (false, false, false), (true, true, false)] {
+            let temp = tempfile::tempdir().unwrap();
+            let root = Root::open(temp.path(), Trust::Everybody).unwrap();
+            let source = temp.path().join("source");
+            std::fs::write(&source, &bytes).unwrap();
+            let file = File::open(&source).unwrap();
+            if has_label {
+                fs::fsetxattr(&file, "user.label", b"x", XattrFlags::empty()).unwrap();
+            }
+            let before = file.metadata().unwrap().ino();
+            let content = Content::Judged { file: &file, digest, spare: is_spare.then_some(&*source) };
+            let placed = place_file(&root.spot("/f").unwrap(), &wanted(0o640), Some(digest), content).unwrap();
+            assert_eq!((placed.digest, placed.size), (digest, 300_000));
+            placed.file.sync_all().unwrap();
+            let there = std::fs::metadata(temp.path().join("f")).unwrap();
+            assert_eq!((there.ino() == before, source.exists(), there.mode() & 0o7777), (moves, !moves, 0o640));
+            assert!(std::fs::read(temp.path().join("f")).unwrap() == bytes);
+            assert_eq!(
+                std::fs::read_dir(temp.path()).unwrap().count(),
+                1 + usize::from(!moves),
+                "nothing is left beside"
+            );
+        }
     }
 
     #[test]

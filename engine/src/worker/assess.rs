@@ -444,19 +444,32 @@ impl Assessment {
             if task.needs_manifest {
                 need.manifests.push(task.index);
             }
-            for wanted in task.wants.iter().filter(|wanted| !wanted.met) {
-                if let Source::Blob { digest, .. } = wanted.want.source
-                    && blobs.insert(digest)
-                {
-                    need.blobs.push(digest);
-                }
-            }
+            need.blobs.extend(task.blobs().filter(|digest| blobs.insert(*digest)));
         }
         need
+    }
+
+    /// Returns the blobs that one thing alone is made of.
+    pub(crate) fn wanted_once(&self) -> BTreeSet<Digest> {
+        let (mut once, mut more) = (BTreeSet::new(), BTreeSet::new());
+        for digest in self.tasks.iter().filter(|task| task.due).flat_map(Task::blobs) {
+            if !once.insert(digest) {
+                more.insert(digest);
+            }
+        }
+        &once - &more
     }
 }
 
 impl Task {
+    /// Returns the blobs that its things are made of, as often as they are.
+    fn blobs(&self) -> impl Iterator<Item = Digest> {
+        self.wants.iter().filter(|wanted| !wanted.met).filter_map(|wanted| match wanted.want.source {
+            Source::Blob { digest, .. } => Some(digest),
+            _ => None,
+        })
+    }
+
     /// Tells whether nothing but a person can undo the step.
     pub(crate) fn is_not_undoable(&self) -> bool {
         match &self.step.action {

@@ -240,7 +240,9 @@ impl Work<'_, '_> {
         }
         let file = crate::identity::acting_as(self.venue, &task.step.scope, || {
             let content = match (&judged, &mut bytes) {
-                (Some((file, digest)), _) => Some(Content::Judged { file, digest: *digest }),
+                (Some((file, digest)), _) => {
+                    Some(Content::Judged { file, digest: *digest, spare: self.spool.spare(digest) })
+                }
                 (None, Some(bytes)) => Some(Content::Bytes(&mut **bytes)),
                 (None, None) => None,
             };

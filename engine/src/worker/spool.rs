@@ -1,12 +1,14 @@
 //! Bytes that the controller sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write as _};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use charly_ir::Digest;
 use charly_ir::digest::Hasher;
+use rustix::fs::{Advice, fadvise};
 
 /// Bytes that the controller sent, small ones in memory, large ones in files named after their digests.
 ///
@@ -14,6 +16,8 @@ use charly_ir::digest::Hasher;
 #[derive(Debug, Default)]
 pub(crate) struct Spool {
     blobs: BTreeMap<Digest, Spooled>,
+    /// Blobs that one thing alone is made of.
+    wanted_once: BTreeSet<Digest>,
 }
 
 /// A blob on its way.
@@ -29,7 +33,35 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 enum ArrivalSink {
     Memory(Vec<u8>),
-    File(File, PathBuf),
+    File(FileSink),
+}
+
+/// A file that is written from some byte on.
+#[derive(Debug)]
+struct FileSink {
+    file: File,
+    path: PathBuf,
+    /// Where the next byte goes.
+    end: u64,
+    /// Up to where the disk was told to begin.
+    begun: u64,
+}
+
+impl FileSink {
+    /// How many bytes the disk is given at a time.
+    const STRETCH: u64 = 8 << 20;
+
+    /// Writes, and lets the disk begin while the rest is on its way: the sync at the end finds little left to wait for.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.end += bytes.len() as u64;
+        if self.end - self.begun >= Self::STRETCH {
+            // What is said to be needed no longer is what Linux begins to write. It is only advice.
+            let _ = fadvise(&self.file, self.begun, NonZeroU64::new(self.end - self.begun), Advice::DontNeed);
+            self.begun = self.end;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -46,8 +78,8 @@ impl Arrival {
         self.hasher.update(bytes);
         match &mut self.sink {
             ArrivalSink::Memory(all) => all.extend_from_slice(bytes),
-            ArrivalSink::File(file, path) => file.write_all(bytes).or_else(|error| {
-                fs::remove_file(path)?;
+            ArrivalSink::File(sink) => sink.write(bytes).or_else(|error| {
+                fs::remove_file(&sink.path)?;
                 Err(error)
             })?,
         }
@@ -85,7 +117,7 @@ impl Spool {
                 if io::copy(&mut (&mut file).take(from), &mut HasherSink(&mut hasher))? != from {
                     return Err(nonsense());
                 }
-                ArrivalSink::File(file, path)
+                ArrivalSink::File(FileSink { file, path, end: from, begun: from })
             }
             _ if from == 0 => ArrivalSink::Memory(Vec::new()),
             _ => return Err(nonsense()),
@@ -98,7 +130,7 @@ impl Spool {
     pub(crate) fn finish(&mut self, arrival: Arrival) -> io::Result<()> {
         let Arrival { digest, left: _, resumed, hasher, sink } = arrival;
         if hasher.finish() != digest {
-            if let ArrivalSink::File(_, path) = sink {
+            if let ArrivalSink::File(FileSink { path, .. }) = sink {
                 fs::remove_file(path)?;
             }
             let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a blob arrived damaged");
@@ -106,10 +138,23 @@ impl Spool {
         }
         let spooled = match sink {
             ArrivalSink::Memory(bytes) => Spooled::Memory(bytes),
-            ArrivalSink::File(_, path) => Spooled::File(path),
+            ArrivalSink::File(FileSink { path, .. }) => Spooled::File(path),
         };
         self.blobs.insert(digest, spooled);
         Ok(())
+    }
+
+    /// Learns which blobs one thing alone is made of.
+    pub(crate) fn expect_once(&mut self, digests: BTreeSet<Digest>) {
+        self.wanted_once = digests;
+    }
+
+    /// Returns the path of a blob's file that may go from there, because nothing else is made of it.
+    pub(crate) fn spare(&self, digest: &Digest) -> Option<&Path> {
+        match self.blobs.get(digest) {
+            Some(Spooled::File(path)) if self.wanted_once.contains(digest) => Some(path),
+            _ => None,
+        }
     }
 
     /// Tells whether a blob is here.

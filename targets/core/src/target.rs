@@ -207,12 +207,12 @@ pub enum TargetError {
         /// What to do about it.
         hint: Option<String>,
     },
-    /// The venue was to reboot, and is not what it should be after that.
+    /// The venue cannot be worked on as it is: it is not ready yet, or not again after a reboot.
     #[error("`{venue}` {what}")]
-    Reboot {
+    NotReady {
         /// The target's name.
         venue: String,
-        /// What became of it.
+        /// What is wrong with it.
         what: String,
         /// What to do about it.
         hint: String,

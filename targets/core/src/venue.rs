@@ -9,6 +9,7 @@ use charly_ir::boot::BootMark;
 use charly_ir::facts::Facts;
 use charly_ir::message::{CheckRequest, Deliver, Diff, Done, Event, Hello, Inspect, Mode, Report, Request, Verdict};
 use charly_ir::plan::Gate;
+use charly_ir::ready::{Finding, Probe, Seen};
 use charly_ir::text::Text;
 
 use crate::supply::Supply;
@@ -28,12 +29,18 @@ pub trait EngineVenue: Send + Sync + Debug {
     /// Starts an engine and carries bytes both ways until the client is done, has failed, or the stream ends.
     async fn carry(&self, client: &mut Client<'_>) -> Result<(), TargetError>;
 
-    /// Waits until the venue is back from a reboot it was asked for, and ready.
+    /// Waits until the venue is back from a reboot it was asked for, and none of the wanted probes finds it unready.
     ///
     /// Returns only once it is proven that there was one: its mark differs from `before`.
-    async fn back(&self, before: &BootMark, run: Run<'_>) -> Result<(), TargetError> {
-        let _ = (before, run);
+    async fn back(&self, before: &BootMark, wanted: &[Probe], run: Run<'_>) -> Result<(), TargetError> {
+        let _ = (before, wanted, run);
         Err(TargetError::Unsupported { venue: self.name().to_owned(), what: "be waited for while it reboots".into() })
+    }
+
+    /// Waits until none of the wanted probes finds anything pending. `found` is what its greeting said of them.
+    async fn settle(&self, found: Vec<Finding>, wanted: &[Probe], run: Run<'_>) -> Result<(), TargetError> {
+        let _ = (found, wanted, run);
+        Err(TargetError::Unsupported { venue: self.name().to_owned(), what: "be waited for while it starts".into() })
     }
 
     /// Returns the verbs of a venue that can be started and stopped.
@@ -66,21 +73,44 @@ impl<V: EngineVenue> DeployTarget for V {
         converse(self, begin, Run { observer, interrupts: Interrupts::default() }).await
     }
 
-    /// Where the plan reboots the venue, this waits for it and goes on, as any other controller could.
+    /// Where the venue is not ready, or the plan reboots it, this waits for it and goes on, as any other controller could.
     async fn add(&self, recipe: &dyn Recipe, run: Run<'_>) -> Result<Answer, TargetError> {
         let Run { observer, interrupts } = run;
         let mut granted: Option<BTreeSet<Gate>> = None;
         loop {
+            // What goes on after a reboot was told before it.
+            let is_first = granted.is_none();
             let mut watcher = Watcher { observer: &mut *observer, granted: granted.take(), rebooting: None };
             let mode = watcher.granted.clone().map(|gates| Mode::Go { gates });
+            let (mut wanted, mut found) = (Vec::new(), Vec::new());
             let begin = |hello: &Hello| {
                 let Compiled { mut apply, supply } = recipe.compile(hello)?;
+                wanted = Probe::ALL.into_iter().filter(|probe| probe.concerns(&apply.plan)).collect();
+                found.clone_from(&hello.unready);
+                found.retain(|finding| wanted.contains(&finding.probe));
+                if apply.mode != Mode::DryRun && found.iter().any(|finding| finding.seen == Seen::Pending) {
+                    return Err(NotYet.into());
+                }
                 if let Some(mode) = mode {
                     apply.mode = mode;
                 }
                 Ok(Order { request: Request::Apply(Box::new(apply)), supply, sink: None })
             };
             let answer = converse(self, begin, Run { observer: &mut watcher, interrupts: interrupts.clone() }).await;
+            if let Err(TargetError::Conversation(ClientError::Order(error))) = &answer
+                && error.is::<NotYet>()
+            {
+                granted = watcher.granted;
+                let run = Run { observer: &mut *observer, interrupts: interrupts.clone() };
+                self.settle(found, &wanted, run).await?;
+                continue;
+            }
+            if is_first {
+                for finding in found {
+                    let text = format!("something went wrong when it started: {finding}");
+                    watcher.event(Event::Warning { text });
+                }
+            }
             let before = match (&answer, watcher.rebooting) {
                 (Ok(Answer { done: Done { verdict: Verdict::Rebooting { boot }, .. }, .. }), _) => boot.clone(),
                 // The machine was faster than its engine's last word.
@@ -88,7 +118,7 @@ impl<V: EngineVenue> DeployTarget for V {
                 _ => return answer,
             };
             granted = watcher.granted;
-            self.back(&before, Run { observer: &mut *observer, interrupts: interrupts.clone() }).await?;
+            self.back(&before, &wanted, Run { observer: &mut *observer, interrupts: interrupts.clone() }).await?;
         }
     }
 
@@ -217,6 +247,11 @@ pub async fn greeting<V: EngineVenue + ?Sized>(venue: &V) -> Result<Hello, Targe
 #[derive(Debug, thiserror::Error)]
 #[error("nothing is asked")]
 struct Enough;
+
+/// Ends a conversation with a venue that has to be waited for first.
+#[derive(Debug, thiserror::Error)]
+#[error("it is not ready yet")]
+struct NotYet;
 
 /// Watches a conversation in which nothing happens.
 struct Unobserved;

@@ -23,7 +23,7 @@ fn hello() -> Hello {
         package_manager: None,
         user,
     };
-    Hello { protocol: PROTOCOL, engine: "1".into(), facts, deploys: Vec::new() }
+    Hello { protocol: PROTOCOL, engine: "1".into(), facts, deploys: Vec::new(), unready: Vec::new() }
 }
 
 /// Connects an engine's side with a controller's, over one socket as sshd does.

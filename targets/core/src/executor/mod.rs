@@ -1,7 +1,7 @@
 //! How the controller reaches a machine outside the engine's protocol.
 //!
 //! The engine does the work on a venue. An executor is for what comes before there is one, and for what is none of its
-//! business: asking a new machine whether it is ready, running a container builder, opening a tunnel.
+//! business: running a container builder, moving a file, opening a tunnel.
 
 mod recording;
 mod shell;

@@ -55,7 +55,7 @@ fn greeting(replies: &[Reply]) -> Vec<u8> {
         package_manager: None,
         user,
     };
-    let hello = Hello { protocol: PROTOCOL, engine: "0".into(), facts, deploys: vec![] };
+    let hello = Hello { protocol: PROTOCOL, engine: "0".into(), facts, deploys: vec![], unready: vec![] };
     let mut bytes = MAGIC.to_vec();
     frame::write_message(&mut bytes, &hello).unwrap();
     for reply in replies {

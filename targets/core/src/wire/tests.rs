@@ -30,7 +30,7 @@ fn hello() -> Hello {
         package_manager: None,
         user,
     };
-    Hello { protocol: PROTOCOL, engine: "0".into(), facts, deploys: vec![] }
+    Hello { protocol: PROTOCOL, engine: "0".into(), facts, deploys: vec![], unready: vec![] }
 }
 
 fn apply(mode: Mode) -> Request {

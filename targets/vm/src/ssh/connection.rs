@@ -75,6 +75,11 @@ impl Connection {
         Ok(Self { handle, at, through, last: Mutex::default() })
     }
 
+    /// Returns the machine and its port.
+    pub(crate) fn at(&self) -> &str {
+        &self.at
+    }
+
     /// Tells whether nothing can be said over it any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.handle.is_closed()

@@ -110,3 +110,9 @@ impl ConnectError {
 fn attempts(tried: &[String]) -> String {
     if tried.is_empty() { String::new() } else { format!(" ({})", tried.join("; ")) }
 }
+
+/// Writes an error and all that caused it on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let parts: Vec<_> = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
+    parts.join(": ")
+}

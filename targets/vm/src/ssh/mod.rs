@@ -5,6 +5,7 @@
 //! | `address`, `config`, `known_hosts` | what people write: names of machines, ssh_config(5), known hosts; pure |
 //! | `route` | the way to a machine, from all of that and the command line |
 //! | `connection`, `host_key`, `auth` | one connection: nothing is said to a machine whose key is not known |
+//! | `shell` | a shell to talk to, there or in a container that runs there |
 //! | `bootstrap`, `session` | starts an engine, sends it there first if it must, and carries its bytes |
 //! | `venue`, `reboot`, `ready` | the machine as a target, and its way through a reboot |
 //! | `executor` | scripts and files, outside of the engine's protocol |
@@ -25,6 +26,7 @@ mod reboot;
 mod route;
 mod session;
 mod settings;
+mod shell;
 mod venue;
 
 pub use address::{Address, AddressError, AddressFault};
@@ -35,4 +37,5 @@ pub use known_hosts::{KnownHosts, KnownKey, Verdict, cure_changed, cure_unknown}
 pub use place::{Note, Place};
 pub use route::{Hop, IdentityFile, Way, way};
 pub use settings::{Asker, Delivery, Limits, Nobody, Settings, Wishes};
+pub use shell::{Inside, InsideError};
 pub use venue::Machine;

@@ -1,104 +1,118 @@
-//! Tells when a machine is ready to be worked on.
+//! Waits until a machine is ready to be worked on.
 //!
-//! That it answers, and lets us in, was shown by whoever asks here. What is left is what a first boot, or one after a kernel was
-//! replaced, still does in the background.
+//! That it answers, and lets us in, is shown by its engine's greeting, which also says what of the machine's start is not over:
+//! what a first boot, or one after a kernel was replaced, still does in the background. So a machine that is ready is asked
+//! nothing beyond what it is asked anyway, and one that is not is greeted again until it is.
 
 use std::time::{Duration, Instant};
 
-use charly_target_core::DeployExecutor as _;
-use charly_target_core::executor::ShellOptions;
+use charly_ir::ready::{Finding, Probe, Seen};
+use charly_target_core::target::Run;
+use charly_target_core::venue::greeting;
+use charly_target_core::wire::ClientError;
+use charly_target_core::{EngineVenue as _, Notice, TargetError};
+use tokio::time::{sleep, timeout};
 
-use super::executor::SshExecutor;
-use super::venue::Machine;
+use super::error::chain;
+use super::venue::{Machine, raised};
 
-/// How long one attempt of a probe may take.
+/// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(20);
 
 /// How long to wait between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Something that must be so before a machine is worked on. It is asked by a script that prints one line: `ready`, `wait` or
-/// `broken`, and after it the evidence.
-struct Probe {
-    name: &'static str,
-    script: &'static str,
-    /// How long it may take in all.
-    limit: Duration,
+/// How long a machine that has greeted may fail to do so again.
+const SILENT: Duration = Duration::from_secs(120);
+
+/// Returns how long what a probe looks at may take in all.
+fn limit(probe: Probe) -> Duration {
+    Duration::from_secs(match probe {
+        Probe::Start | Probe::PackageLock => 600,
+        Probe::CloudInit => 900,
+        Probe::UserBus => 90,
+    })
 }
 
-/// The probes, in the order they are asked. Each goes by files that anybody may read, so that none needs root.
-const PROBES: [Probe; 2] = [
-    Probe { name: "its start", script: include_str!("ready/started.sh"), limit: Duration::from_secs(600) },
-    Probe { name: "cloud-init", script: include_str!("ready/cloud-init.sh"), limit: Duration::from_secs(900) },
-];
+/// Waits until a machine that has greeted is ready. What went wrong in its start is not this run's to judge.
+pub(super) async fn wait(
+    machine: &Machine,
+    found: Vec<Finding>,
+    wanted: &[Probe],
+    run: Run<'_>,
+) -> Result<(), TargetError> {
+    let Run { observer, interrupts } = run;
+    let mut waiting = |what: &str| observer.notice(Notice::Waiting { what: what.to_owned() });
+    let result = tokio::select! {
+        result = settle(machine, wanted, found, &mut waiting) => result,
+        () = raised(&interrupts) => Err(NotReady::Refused(ClientError::Interrupted.into())),
+    };
+    waiting("");
+    match result {
+        Ok(_) => Ok(()),
+        Err(NotReady::Refused(error)) => Err(error),
+        Err(NotReady::TooLong(why)) => Err(TargetError::NotReady {
+            venue: machine.name().to_owned(),
+            what: format!("is not ready: {why}"),
+            hint: "nothing was changed; see to it, then run the same command again".to_owned(),
+        }),
+    }
+}
 
-/// Waits until a machine is ready; the error says which probe failed, and what it saw.
-pub(super) async fn await_ready(machine: &Machine, within: Duration) -> Result<(), String> {
-    let began = Instant::now();
-    let executor = SshExecutor::new(machine.connection().await.map_err(|error| error.to_string())?);
-    for Probe { name, script, limit } in PROBES {
-        let limit = limit.min(within.saturating_sub(began.elapsed()));
-        let asked = Instant::now();
-        loop {
-            let options = ShellOptions { timeout: Some(ATTEMPT), ..ShellOptions::default() };
-            let seen = match executor.run_shell(script, &options).await {
-                Ok(output) => Seen::parse(&String::from_utf8_lossy(&output.stdout)),
-                Err(error) => Seen::Wait(error.to_string()),
-            };
-            match seen {
-                Seen::Ready => break,
-                Seen::Broken(evidence) => return Err(format!("{name} failed ({evidence})")),
-                Seen::Wait(evidence) if asked.elapsed() > limit => {
-                    return Err(format!("{name} did not end within {} s ({evidence})", limit.as_secs()));
-                }
-                Seen::Wait(_) => tokio::time::sleep(PAUSE).await,
+/// Waits until nothing of what is wanted is pending any more, and returns what is left: what went wrong.
+///
+/// `found` is what the last greeting said, and `waiting` is told what is waited for. The error's text says which probe did not
+/// come to its end, and what it saw last.
+pub(super) async fn settle(
+    machine: &Machine,
+    wanted: &[Probe],
+    found: Vec<Finding>,
+    waiting: &mut (dyn FnMut(&str) + Send),
+) -> Result<Vec<Finding>, NotReady> {
+    let mut found = Ok(found);
+    let mut held_up_by: Option<(Option<Probe>, Instant)> = None;
+    let mut told = String::new();
+    loop {
+        let (by, limit, what) = match found {
+            Ok(mut findings) => {
+                findings.retain(|finding| wanted.contains(&finding.probe));
+                let Some(pending) = findings.iter().find(|finding| finding.seen == Seen::Pending) else {
+                    return Ok(findings);
+                };
+                (Some(pending.probe), limit(pending.probe), pending.to_string())
             }
+            Err(evidence) => (None, SILENT, format!("its next answer ({evidence})")),
+        };
+        let since = match held_up_by {
+            Some((before, since)) if before == by => since,
+            _ => Instant::now(),
+        };
+        held_up_by = Some((by, since));
+        if since.elapsed() > limit {
+            return Err(NotReady::TooLong(format!("{what} did not end within {} s", limit.as_secs())));
         }
-    }
-    Ok(())
-}
-
-/// What a probe saw.
-#[derive(Debug, PartialEq, Eq)]
-enum Seen {
-    Ready,
-    Wait(String),
-    Broken(String),
-}
-
-impl Seen {
-    /// Reads a probe's answer. What is no answer is never evidence of anything.
-    fn parse(text: &str) -> Self {
-        let line = text.lines().last().unwrap_or_default().trim();
-        let (word, evidence) = line.split_once(' ').unwrap_or((line, ""));
-        let evidence: String = evidence.chars().filter(|c| !c.is_control()).take(300).collect();
-        match word {
-            "ready" => Self::Ready,
-            "broken" => Self::Broken(evidence),
-            "wait" => Self::Wait(evidence),
-            _ => Self::Wait(format!(
-                "it answered `{}`",
-                line.chars().filter(|c| !c.is_control()).take(80).collect::<String>()
-            )),
+        if what != told {
+            waiting(&what);
+            told = what;
         }
+        sleep(PAUSE).await;
+        found = match timeout(ATTEMPT, greeting(machine)).await {
+            Ok(Ok(hello)) => Ok(hello.unready),
+            Ok(Err(error @ TargetError::Refused { .. })) => return Err(NotReady::Refused(error)),
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(_) => {
+                machine.disconnect().await;
+                Err(format!("none came within {} s", ATTEMPT.as_secs()))
+            }
+        };
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_answer_is_evidence() {
-        for (text, want) in [
-            ("ready\n", Seen::Ready),
-            ("noise\nready\n", Seen::Ready),
-            ("wait stage modules-final\n", Seen::Wait("stage modules-final".into())),
-            ("broken a\x1b[31m b", Seen::Broken("a[31m b".into())),
-            ("", Seen::Wait("it answered ``".into())),
-            ("readyish", Seen::Wait("it answered `readyish`".into())),
-        ] {
-            assert_eq!(Seen::parse(text), want, "{text:?}");
-        }
-    }
+/// Why a machine that answers cannot be worked on.
+#[derive(Debug)]
+pub(super) enum NotReady {
+    /// Something takes longer than it may.
+    TooLong(String),
+    /// It no longer is whom we know, or the user no longer wants it.
+    Refused(TargetError),
 }

@@ -6,37 +6,50 @@
 use std::time::{Duration, Instant};
 
 use charly_ir::boot::BootMark;
+use charly_ir::ready::{Probe, Seen};
 use charly_target_core::target::Run;
 use charly_target_core::venue::greeting;
 use charly_target_core::wire::ClientError;
 use charly_target_core::{EngineVenue as _, Notice, TargetError};
 
-use super::ready;
+use super::error::chain;
+use super::ready::{self, NotReady};
 use super::venue::{Machine, raised};
 
 /// How long to wait between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Waits until the machine is back, in another boot than before, and ready.
-pub(super) async fn wait(machine: &Machine, before: &BootMark, run: Run<'_>) -> Result<(), TargetError> {
+/// Waits until the machine is back, in another boot than before, and none of the wanted probes finds it unready.
+pub(super) async fn wait(
+    machine: &Machine,
+    before: &BootMark,
+    wanted: &[Probe],
+    run: Run<'_>,
+) -> Result<(), TargetError> {
     let Run { observer, interrupts } = run;
     let began = Instant::now();
-    let waiting = |what: &str| Notice::Waiting { what: what.to_owned() };
-    observer.notice(waiting("it to come back from its reboot"));
+    let mut waiting = |what: &str| observer.notice(Notice::Waiting { what: what.to_owned() });
+    waiting("it to come back from its reboot");
     machine.disconnect().await;
     let result = tokio::select! {
-        result = until_back(machine, before, began) => result,
+        result = until_back(machine, before, wanted, began, &mut waiting) => result,
         () = raised(&interrupts) => Err(ClientError::Interrupted.into()),
     };
-    observer.notice(waiting(""));
+    waiting("");
     result?;
     observer.notice(Notice::Back { took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX) });
     Ok(())
 }
 
-async fn until_back(machine: &Machine, before: &BootMark, began: Instant) -> Result<(), TargetError> {
+async fn until_back(
+    machine: &Machine,
+    before: &BootMark,
+    wanted: &[Probe],
+    began: Instant,
+    waiting: &mut (dyn FnMut(&str) + Send),
+) -> Result<(), TargetError> {
     let limits = machine.settings().limits;
-    let failed = |what: String, hint: &str| TargetError::Reboot {
+    let failed = |what: String, hint: &str| TargetError::NotReady {
         venue: machine.name().to_owned(),
         what,
         hint: hint.to_owned(),
@@ -47,14 +60,21 @@ async fn until_back(machine: &Machine, before: &BootMark, began: Instant) -> Res
     while began.elapsed() < limits.reboot {
         match greeting(machine).await {
             Ok(hello) if hello.facts.boot.differs_from(before) => {
-                return ready::await_ready(machine, limits.reboot.saturating_sub(began.elapsed())).await.map_err(
-                    |why| {
-                        failed(
-                            format!("came back from its reboot, but is not ready: {why}"),
-                            "see to it, then run the same command again: it goes on where the run ended",
-                        )
+                let left = limits.reboot.saturating_sub(began.elapsed());
+                let settled = ready::settle(machine, wanted, hello.unready, waiting);
+                let why = match tokio::time::timeout(left, settled).await {
+                    Ok(Ok(findings)) => match findings.iter().find(|finding| finding.seen == Seen::Failed) {
+                        Some(failed) => format!("{failed} failed"),
+                        None => return Ok(()),
                     },
-                );
+                    Ok(Err(NotReady::Refused(error))) => return Err(error),
+                    Ok(Err(NotReady::TooLong(why))) => why,
+                    Err(_) => format!("it took longer than {} s in all", limits.reboot.as_secs()),
+                };
+                return Err(failed(
+                    format!("came back from its reboot, but is not ready: {why}"),
+                    "see to it, then run the same command again: it goes on where the run ended",
+                ));
             }
             Ok(_) => {
                 // It is still going down, or it has not gone at all.
@@ -81,9 +101,4 @@ async fn until_back(machine: &Machine, before: &BootMark, began: Instant) -> Res
         format!("never came back from its reboot within {} s: {last}", limits.reboot.as_secs()),
         "see to it, then run the same command again: it goes on where the run ended",
     ))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let parts: Vec<_> = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
-    parts.join(": ")
 }

@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 
 use super::bootstrap::{Listener, Word, deliver_script, script};
 use super::connection::Connection;
-use super::settings::Delivery;
+use super::settings::{Delivery, Wishes};
+use super::shell;
 
 /// How often the user's wish to stop is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -28,13 +29,12 @@ const PIECE: usize = 64 << 10;
 pub(super) async fn carry(
     connection: &Connection,
     venue: &str,
-    delivery: Delivery,
+    wishes: &Wishes,
     client: &mut Client<'_>,
 ) -> Result<(), TargetError> {
-    let channel = connection.session().await.map_err(|error| error.of(venue))?;
-    let lost = |error: russh::Error| TargetError::from(ClientError::Frame(std::io::Error::other(error).into()));
-    channel.exec(false, "sh").await.map_err(lost)?;
-    let (mut incoming, outgoing) = channel.split();
+    let delivery = wishes.delivery;
+    let opened = shell::open(connection, wishes.inside.as_ref()).await;
+    let (mut incoming, outgoing) = opened.map_err(|error| error.of(venue))?;
     let mut writer = Writer::start(outgoing);
     writer.send(Piece::Bytes(script(delivery).into_bytes())).await;
     client.across_a_network();

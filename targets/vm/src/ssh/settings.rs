@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use charly_ir::message::SecretValue;
 
+use super::shell::Inside;
+
 /// What reaching machines depends on beside their names: files, the user, the user's wishes.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -42,6 +44,8 @@ pub struct Wishes {
     pub jump: Option<String>,
     /// The port.
     pub port: Option<u16>,
+    /// The container to work on in the machine's stead.
+    pub inside: Option<Inside>,
     /// How the engine gets there.
     pub delivery: Delivery,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use charly_ir::boot::BootMark;
+use charly_ir::ready::{Finding, Probe};
 use charly_target_core::target::Run;
 use charly_target_core::wire::{Client, ClientError};
 use charly_target_core::{EngineVenue, Interrupts, TargetError};
@@ -11,9 +12,10 @@ use tokio::sync::Mutex;
 
 use super::connection::Connection;
 use super::error::ConnectError;
+use super::executor::SshExecutor;
 use super::route::Hop;
 use super::settings::Settings;
-use super::{reboot, session};
+use super::{ready, reboot, session};
 
 /// A machine reached over SSH. Its connection persists across everything a command does.
 #[derive(Debug)]
@@ -32,6 +34,12 @@ impl Machine {
 
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Returns what runs scripts and moves files there beside the engine, over the same connection.
+    pub async fn executor(&self) -> Result<SshExecutor, TargetError> {
+        let connection = self.connection().await.map_err(|error| error.of(&self.name))?;
+        Ok(SshExecutor::new(connection, self.settings.wishes.inside.clone()))
     }
 
     /// Returns the connection, a new one where there is none or it has ended.
@@ -64,11 +72,15 @@ impl EngineVenue for Machine {
             connection = self.connection() => connection.map_err(|error| error.of(&self.name))?,
             error = interrupted(client) => return Err(error.into()),
         };
-        session::carry(&connection, &self.name, self.settings.wishes.delivery, client).await
+        session::carry(&connection, &self.name, &self.settings.wishes, client).await
     }
 
-    async fn back(&self, before: &BootMark, run: Run<'_>) -> Result<(), TargetError> {
-        reboot::wait(self, before, run).await
+    async fn back(&self, before: &BootMark, wanted: &[Probe], run: Run<'_>) -> Result<(), TargetError> {
+        reboot::wait(self, before, wanted, run).await
+    }
+
+    async fn settle(&self, found: Vec<Finding>, wanted: &[Probe], run: Run<'_>) -> Result<(), TargetError> {
+        ready::wait(self, found, wanted, run).await
     }
 }
 
