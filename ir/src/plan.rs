@@ -518,9 +518,13 @@ impl InstallPlan {
 }
 
 impl CandyPlan {
-    /// Returns the digest of its steps: what a venue that carried them out holds.
+    /// Returns the digest of its steps: what a venue that carried them out holds. What people read of a step is no part of it.
     pub fn digest(&self) -> Digest {
-        digest_of(&self.steps)
+        let telling = self.steps.iter().map(|step| {
+            let Step { id, title: _, scope, venue, gate, phase, action } = step;
+            (id, scope, venue, gate, phase, action)
+        });
+        digest_of(&telling.collect::<Vec<_>>())
     }
 }
 
