@@ -91,6 +91,17 @@ pub struct Blueprint<'a> {
     pub supply: &'a dyn Fn(&InstallPlan) -> Box<dyn Supply>,
 }
 
+impl Blueprint<'_> {
+    /// Returns the candies, each with the digest of its plan where the base does not hold it so.
+    fn candies(&self) -> impl Iterator<Item = (&CandyPlan, Option<Digest>)> {
+        let is_in_base = |candy: &CandyPlan, digest| {
+            self.in_base.iter().any(|(name, known)| *name == candy.name && *known == digest)
+        };
+        let both = self.plan.candies.iter().zip(self.digests.iter().copied());
+        both.map(move |(candy, digest)| (candy, (!is_in_base(candy, digest)).then_some(digest)))
+    }
+}
+
 /// Watches a build.
 pub trait Watch {
     /// Sees what becomes of a candy, one of so many.
@@ -222,12 +233,12 @@ pub async fn build(
     };
     let (mut made, mut created) = (Vec::new(), 0);
     let candies = &blueprint.plan.candies;
-    for (at, (candy, digest)) in candies.iter().zip(blueprint.digests.iter().copied()).enumerate() {
+    for (at, (candy, digest)) in blueprint.candies().enumerate() {
         let mut say = |state| watch.candy(at, candies.len(), &candy.name, state);
-        if blueprint.in_base.iter().any(|(name, known)| *name == candy.name && *known == digest) {
+        let Some(digest) = digest else {
             say(State::InBase);
             continue;
-        }
+        };
         let epoch = settings.epoch.or_else(|| epoch_of(&candy.version)).unwrap_or_default();
         created = created.max(epoch);
         let by = || Made { by: candy.name.clone(), at: epoch };
