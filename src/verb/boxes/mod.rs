@@ -15,11 +15,13 @@ mod new;
 mod progress;
 mod validate;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use charly_ir::message::Problem;
 use charly_target_oci::build::BuildError;
 use charly_target_oci::sandbox::inside;
+use charly_target_oci::source::Place;
 use charly_target_oci::store::{Image, Store, StoreError};
 use clap::Subcommand;
 
@@ -129,6 +131,30 @@ fn image(cx: &Context, store: &Store, name: &str) -> Result<(String, Image), Fai
         None => Failure::invalid(format!("no box and no image is named `{name}`"))
             .hint("`charly box list` shows those there are"),
     })
+}
+
+/// Finds the image of a box, or one by its own name, which is fetched where it lies elsewhere.
+fn anywhere(cx: &Context, store: &Store, name: &str) -> Result<(String, Image), Failure> {
+    let Ok(place) = Place::parse(name) else { return image(cx, store, name) };
+    let place = hand_on::below(place, &cx.working);
+    // What lies on disk may be another than the last time.
+    if matches!(place, Place::Registry(_)) {
+        // No registry has what this machine named itself.
+        let is_own = !name.contains([':', '/']) || name.starts_with("localhost/") || name.starts_with("bootstrap:");
+        match image(cx, store, name) {
+            Err(_) if !is_own && declared(cx, name).is_none() => {}
+            found => return found,
+        }
+    }
+    Ok((name.to_owned(), hand_on::fetch(cx, store, place, name)?))
+}
+
+/// Returns the name and the labels of an image, wherever it is.
+pub(crate) fn labels_of(cx: &Context, name: &str) -> Result<(String, BTreeMap<String, String>), Failure> {
+    let store = store(cx)?;
+    let (name, image) = anywhere(cx, &store, name)?;
+    let labels = image.config.config().as_ref().and_then(|config| config.labels().clone()).unwrap_or_default();
+    Ok((name, labels.into_iter().collect()))
 }
 
 /// Returns the size of an image's layers, as they are kept and sent.
