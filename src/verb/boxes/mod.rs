@@ -13,6 +13,7 @@ mod make;
 mod merge;
 mod new;
 mod progress;
+mod prune;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ pub(crate) enum Verb {
     Load(hand_on::LoadArgs),
     Merge(merge::Args),
     Diff(diff::Args),
+    Prune(prune::Args),
 }
 
 /// Carry out the steps of one layer; charly calls this itself, in namespaces of their own
@@ -67,6 +69,7 @@ impl Verb {
             Self::Load(args) => hand_on::load(cx, &args),
             Self::Merge(args) => merge::run(cx, &args),
             Self::Diff(args) => diff::run(cx, &args),
+            Self::Prune(args) => prune::run(cx, &args),
         }
     }
 }

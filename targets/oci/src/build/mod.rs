@@ -25,7 +25,7 @@ mod root;
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use charly_ir::Digest;
 use charly_ir::message::{Apply, Layer as Asked, Mode, Origin, Problem, RebootPolicy, SecretValue, Verdict};
@@ -214,6 +214,11 @@ pub fn traits(store: &Store, base: Option<&Image>, settings: &Settings) -> Resul
     let traits = Root::new(store, layers).traits()?;
     cache.put(&key, &traits);
     Ok(traits)
+}
+
+/// Forgets what is known of layers that are not in the store any more. `folder` is that of [`Settings`].
+pub fn forget(store: &Store, folder: &Path) {
+    Cache::new(folder).forget(store);
 }
 
 /// Builds an image, using again what was built before.
