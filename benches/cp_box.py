@@ -8,14 +8,14 @@
 `cold` begins with a guest that has nothing of the image, `change` with one whose small top layer differs by three bytes, `none` with
 one that has it. After every run the guest's image is compared by id, and run through `podman system check` after the last. Times are
 of the whole command, each over a connection of its own; bytes are those of both directions of the wire. Machines are noisy: read the
-medians and what is written beside them, the least.
+medians and what is written beside them, the least. `memory` is the most that charly held here, and its engines in the guest.
 
 The image is made here, of files whose sizes are spread as those of programs are and that pack to about two fifths. It lies in a storage
 of the benchmark's own. The guest is one of tests/lab. Needs root, podman and
 
     cargo build --release -p charly -p charly-lab
 """
-import argparse, hashlib, io, json, os, pathlib, random, re, shutil, statistics, subprocess, sys, tarfile, tempfile, time
+import argparse, hashlib, io, json, os, pathlib, random, re, shutil, statistics, subprocess, tarfile, tempfile, threading, time
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
 GUEST = "cpboxbench"
@@ -96,6 +96,32 @@ class Way:
         self.process.wait()
 
 
+class Engines:
+    """The most memory that any engine held while it was looked at. A guest's processes are this machine's, too."""
+
+    def __init__(self):
+        self.most, self.over = 0, threading.Event()
+        self.thread = threading.Thread(target=self.look)
+
+    def look(self):
+        while not self.over.wait(0.005):
+            for status in pathlib.Path("/proc").glob("[0-9]*/status"):
+                try:
+                    text = status.read_text()
+                except OSError:
+                    continue
+                if text.startswith("Name:\tcharly-guest\n") and (found := re.search(r"VmHWM:\s+(\d+) kB", text)):
+                    self.most = max(self.most, int(found[1]) * 1024)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=8545)
@@ -145,8 +171,10 @@ def main():
                 process = subprocess.Popen(
                     [str(part) for part in tools[tool]], env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
                 )
-                status = process.wait()
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = status
             took = time.monotonic() - start
+            held.append(usage.ru_maxrss * 1024)
             if status:
                 raise SystemExit(f"{tool} failed\n{(base / 'output').read_text()[-3000:]}")
             crossed = way.passed() - before
@@ -157,6 +185,7 @@ def main():
 
         cases = ("cold", "change", "none")
         found = {(tool, case): [] for tool in tools for case in cases}
+        held: list[int] = []
         for turn in range(options.runs + 1):
             for tool in tools:
                 there("podman rmi --all --force >/dev/null 2>&1; sync")
@@ -165,6 +194,11 @@ def main():
                     # The first round fills caches and brings charly's engine, and is not counted.
                     if turn:
                         found[tool, case].append(result)
+        # By itself: looking takes time.
+        there("podman rmi --all --force >/dev/null 2>&1; sync")
+        held.clear()
+        with Engines() as engines:
+            run("charly", "one")
         there("podman system check")
         print(f"{options.files} files, {size:.0f} MB in 4 layers, medians of {options.runs} runs ({os.cpu_count()} processors, load {os.getloadavg()[0]:.1f})")
         print(f"{'tool':<12}{'case':<8}{'s':>8}{'least':>8}{'kB':>12}")
@@ -172,6 +206,7 @@ def main():
             for tool in tools:
                 times, crossed = zip(*found[tool, case])
                 print(f"{tool:<12}{case:<8}{statistics.median(times):>8.2f}{min(times):>8.2f}{statistics.median(crossed) / 1000:>12.1f}")
+        print(f"memory, cold: {held[0] / 2**20:.1f} MiB here, {engines.most / 2**20:.1f} MiB the largest engine")
     finally:
         if way:
             way.stop()

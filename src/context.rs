@@ -196,6 +196,11 @@ impl Context {
         }
     }
 
+    /// Returns the folder of what builders made, and of their caches.
+    pub(crate) fn builders(&self) -> PathBuf {
+        self.cache.join("builders")
+    }
+
     /// Returns this machine as builders see it: they use its registries.
     pub(crate) fn host(&self) -> charly_target_oci::builder::Host {
         let env =

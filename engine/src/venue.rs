@@ -2,12 +2,13 @@
 
 use charly_ir::Text;
 use charly_ir::facts::Facts;
+use charly_ir::plan::Step;
 use charly_ir::text::Tokens;
 
 use crate::process::Cancel;
 use crate::reboot::Reboot;
 use crate::resource::Desk;
-use crate::tree::Root;
+use crate::tree::{self, Node, Root};
 
 /// Where an engine works, and for whom.
 #[derive(Debug)]
@@ -51,6 +52,12 @@ impl Venue {
     /// Returns the deploying user's home folder, without a trailing slash.
     pub(crate) fn home(&self) -> &str {
         self.facts.user.home.trim_end_matches('/')
+    }
+
+    /// Tells whether a step ran when the image was built that this machine was made of.
+    pub(crate) fn ran_in_image(&self, step: &Step) -> bool {
+        let mark = step.mark_in_image(self.facts.user.uid);
+        step.runs() && matches!(tree::glance(&self.root, &mark), Ok(Node::File { .. }))
     }
 
     /// Returns the folder of this side's ledger, as the venue sees it.

@@ -78,6 +78,9 @@ pub struct Step {
     pub action: Action,
 }
 
+/// Where an image says what ran when it was built.
+const MARKS_IN_IMAGE: &str = "/usr/lib/opencharly/ran";
+
 /// On whose behalf a step acts, which decides who carries it out and whose ledger remembers it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -525,9 +528,13 @@ impl InstallPlan {
 }
 
 impl CandyPlan {
-    /// Returns the digest of its steps: what a venue that carried them out holds.
+    /// Returns the digest of its steps: what a venue that carried them out holds. What people read of a step is no part of it.
     pub fn digest(&self) -> Digest {
-        digest_of(&self.steps)
+        let telling = self.steps.iter().map(|step| {
+            let Step { id, title: _, scope, venue, gate, phase, action } = step;
+            (id, scope, venue, gate, phase, action)
+        });
+        digest_of(&telling.collect::<Vec<_>>())
     }
 }
 
@@ -535,6 +542,24 @@ impl Step {
     /// Returns the digest of what the step asks for: its action and on whose behalf, not its title or place.
     pub fn digest(&self) -> Digest {
         digest_of(&(&self.scope, &self.action))
+    }
+
+    /// Tells whether the step runs something, so that nothing but a record says whether it was carried out.
+    pub fn runs(&self) -> bool {
+        match &self.action {
+            Action::Op(Op::Command(_)) => true,
+            Action::Op(Op::Download(download)) => download.extract == Extract::Sh,
+            Action::RepoChange(repo) => matches!(repo.source, RepoSource::Copr(_) | RepoSource::Package { .. }),
+            _ => false,
+        }
+    }
+
+    /// Returns the file by which an image says that the step ran when it was built, on behalf of a user of this number.
+    ///
+    /// Its name is all that it says: what the step asks for, and for whom.
+    pub fn mark_in_image(&self, uid: u32) -> String {
+        let whom = if self.scope.is_system() { String::new() } else { format!("-{uid}") };
+        format!("{MARKS_IN_IMAGE}/{}{whom}", self.digest())
     }
 }
 

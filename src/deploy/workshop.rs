@@ -16,12 +16,8 @@ struct Boxes(Context);
 
 /// Returns who builds.
 pub(crate) fn workshop(cx: &Context) -> Box<dyn Builders> {
-    let settings = Settings {
-        sandbox: cx.sandbox(),
-        folder: cx.cache.join("builders"),
-        host: cx.host(),
-        interrupts: cx.interrupts.clone(),
-    };
+    let settings =
+        Settings { sandbox: cx.sandbox(), folder: cx.builders(), host: cx.host(), interrupts: cx.interrupts.clone() };
     let printer = cx.printer;
     // A box is built beside a run that has output of its own.
     let quiet = printer.quiet || printer.is_json();

@@ -1,6 +1,13 @@
 //! Images built by somebody who is nobody special, and the same recipe on the machine itself.
 
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
 use crate::kit::{FIXTURES, Result, World};
+
+/// Where Debian's `golang-github-opencontainers-image-spec-dev` has the JSON schemas of the image specification.
+const SCHEMAS: &str = "/usr/share/gocode/src/github.com/opencontainers/image-spec/schema";
 
 /// Shows each path below some with kind, mode, owner, link and content.
 const TREE: &str = r#"for path in /opt/same /opt/same-run /usr/local/bin/same /usr/local/bin/same-tool /usr/bin/same-through \
@@ -50,6 +57,20 @@ fn the_same_recipe_is_the_same_tree_in_an_image_and_on_a_machine() -> Result {
     let traces = "ls -A /var/lib/opencharly /root/.config /var/lib/apt/lists/*_* /var/log/dpkg.log 2>/dev/null; true";
     assert_eq!(run("same-all", traces), "");
 
+    // A machine made of an image knows what that brought: nothing is run or changed, and nothing of it goes.
+    build("same-root", "--load");
+    let all = "find / -xdev \\( -path /root/.cache -o -path /var/cache/charly -o -path \"/tmp/*\" \\) -prune -o \\
+        -type d -printf \"%p %m %U:%G\\n\" -o -printf \"%p %y %m %U:%G %T@ %l\\n\" | sort";
+    let script = format!(
+        "set -e; cd {FIXTURES}; {all} >/tmp/before; charly bundle add local same same-run -y --format json >/tmp/said
+         test -e /var/lib/opencharly/installed; charly bundle del local -y >/dev/null; {all} >/tmp/after; diff /tmp/before /tmp/after >&2; tail -n 1 /tmp/said"
+    );
+    let given = format!("-v /usr/local/bin/charly:/usr/local/bin/charly:ro -v {FIXTURES}:{FIXTURES}:ro");
+    let said =
+        world.ok("deploy", &format!("{HERE} && podman run --rm {given} localhost/same-root:latest bash -c '{script}'"));
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["result"]["run"]["changed"], 0, "{said}");
+
     // The same recipe once more, and by root, is the same image, whatever was kept of the first time.
     assert_eq!(build("same-all", ""), id);
     let files = build("same-files", "");
@@ -66,6 +87,19 @@ fn the_same_recipe_is_the_same_tree_in_an_image_and_on_a_machine() -> Result {
     let diff = world.ok("deploy", &format!("{HERE} && charly box diff same-base same-files --ignore-times"));
     assert!(diff.lines().any(|line| line == "+ /opt/same/tree/deep/er"), "{diff}");
     assert!(diff.lines().all(|line| line.starts_with('+')), "{diff}");
+    Ok(())
+}
+
+#[test]
+fn a_containerfile_is_the_same_image() -> Result {
+    let install = "apt-get update -qq && apt-get install -y -qq mmdebstrap uidmap buildah >/dev/null";
+    let Some(world) = World::prepared("boxfile", install)? else { return Ok(()) };
+    let run = |command: &str| world.ok("deploy", &format!("{HERE} && {command}"));
+    run("charly box build same-all && charly box generate same-all -o /tmp/context");
+    run("buildah build --network host -q -t localhost/generated /tmp/context >/dev/null");
+    run("buildah push -q localhost/generated oci-archive:/tmp/generated.tar:localhost/generated:latest");
+    let diff = run("charly box diff same-all oci-archive:/tmp/generated.tar --ignore-times");
+    assert_eq!(diff, "");
     Ok(())
 }
 
@@ -91,7 +125,7 @@ fn a_build_that_fails_leaves_nothing_half_done() -> Result {
     // Mended, it goes on after what was built.
     world.ok("deploy", "sed -i 's/exit 3/true/' ~/p/candy/bad/charly.yml");
     let built = world.code("deploy", 0, &format!("{HERE} && cd ~/p && charly box build bad"));
-    assert!(built.stderr.contains("[1/1] bad changes nothing"), "{}", built.stderr);
+    assert!(built.stderr.contains("[1/1] bad is built"), "{}", built.stderr);
 
     // Without a runtime it says which program is missing, and how to get it.
     world.ok("root", "mv /usr/bin/crun /usr/bin/crun-away");
@@ -112,4 +146,88 @@ fn a_build_that_fails_leaves_nothing_half_done() -> Result {
     assert_eq!(output.status, 1, "{}", output.stderr);
     assert!(output.stderr.contains("set XDG_DATA_HOME to a folder on another one"), "{}", output.stderr);
     Ok(())
+}
+
+#[test]
+fn what_is_written_is_what_the_specifications_schemas_say() {
+    if !Path::new(SCHEMAS).is_dir() {
+        let why = format!("there is no `{SCHEMAS}`; `tests/lab/install` installs it");
+        assert!(std::env::var_os("CHARLY_LAB").is_none_or(|asked| asked != "1"), "{why}");
+        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+        {
+            eprintln!("skipped: {why}");
+        }
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write(
+        "charly.yml",
+        "version: 2026.001.0000
+box:
+  low: {base: scratch, candy: [low], env: {A: b}, label: {org.example.x: y}, port: ['8080:80', 53/udp]}
+  high: {base: low, candy: [high], user: app, uid: 1234, volume: [{name: data, path: ~/data}], command: [a, b],
+    entrypoint: [c], init: systemd, security: {cap_add: [NET_ADMIN]}}
+",
+    );
+    for name in ["low", "high"] {
+        let text = format!(
+            "candy: {{name: {name}, version: 2026.001.0000, description: A file, env: {{{name}: '1'}}, plan: [{{run: f, write: ~/{name}, content: x}}]}}\n"
+        );
+        write(&format!("candy/{name}/charly.yml"), &text.replace("low:", "LOW:").replace("high:", "HIGH:"));
+    }
+    let charly = |arguments: &str| {
+        let mut charly = Command::new(env!("CARGO_BIN_EXE_charly"));
+        charly.env_clear().env("HOME", folder.path().join("home")).env("PATH", "/usr/bin:/bin");
+        let output = charly.current_dir(folder.path()).args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output
+    };
+    fs::create_dir(folder.path().join("home")).unwrap();
+    let judge = |layout: &Path| -> Output {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/schemas.py");
+        // Debian's own, which has the packages.
+        Command::new("/usr/bin/python3").arg(script).arg(SCHEMAS).arg(layout).output().unwrap()
+    };
+    for compression in ["gzip", "zstd", "none"] {
+        charly(&format!("box build high --compression {compression} -o oci:{compression}"));
+    }
+    let archive = |name: &str| {
+        charly(&format!("box push high oci-archive:{name}.tar"));
+        let unpacked = folder.path().join(name);
+        fs::create_dir(&unpacked).unwrap();
+        let tar = Command::new("tar")
+            .arg("-xf")
+            .arg(format!("{name}.tar"))
+            .arg("-C")
+            .arg(&unpacked)
+            .current_dir(folder.path())
+            .status();
+        assert!(tar.unwrap().success());
+        unpacked
+    };
+    charly("box merge high --as localhost/merged:1");
+    let store = folder.path().join("home/.local/share/charly/images");
+    for layout in
+        ["gzip", "zstd", "none"].map(|name| folder.path().join(name)).into_iter().chain([archive("archive"), store])
+    {
+        let judged = judge(&layout);
+        let (said, error) = (String::from_utf8_lossy(&judged.stdout), String::from_utf8_lossy(&judged.stderr));
+        assert!(judged.status.success(), "{}: {error}", layout.display());
+        assert!(said.matches("config-schema.json").count() >= 1, "{}: {said}", layout.display());
+    }
+    // It would have said so.
+    write(
+        "gzip/index.json",
+        &fs::read_to_string(folder.path().join("gzip/index.json")).unwrap().replace("sha256:", "sha256-"),
+    );
+    let refused = judge(&folder.path().join("gzip"));
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("does not match"),
+        "{refused:?}"
+    );
 }

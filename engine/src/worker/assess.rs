@@ -308,11 +308,17 @@ impl Assessor<'_> {
         if self.apply.rerun.iter().any(asked) {
             return (false, Change::Change, Some("asked for by --rerun".to_owned()));
         }
-        let Some(record) = self.book.steps.get(&task.key).filter(|record| record.done) else {
-            return (false, Change::Add, None);
-        };
-        if record.digest != task.step.digest() {
-            return (false, Change::Change, Some("it reads differently now".to_owned()));
+        let digest = task.step.digest();
+        let record = self.book.steps.get(&task.key);
+        let done = record.is_some_and(|record| record.done);
+        match record {
+            Some(record) if record.digest != digest && done => {
+                return (false, Change::Change, Some("it reads differently now".to_owned()));
+            }
+            Some(record) if record.digest == digest && done => {}
+            // What a ledger knows is later than the image that the machine was made of.
+            record if record.is_none_or(|record| record.digest == digest) && self.venue.ran_in_image(&task.step) => {}
+            _ => return (false, Change::Add, None),
         }
         let paths = match &task.step.action {
             Action::Op(Op::Command(command)) => command.uninstall.iter().chain(&command.creates).collect(),
@@ -323,7 +329,8 @@ impl Assessor<'_> {
         for path in paths {
             let path = self.venue.resolve(path);
             if !matches!(path::observe(self.venue, &path), Ok(node) if node != Node::Absent) {
-                return (false, Change::Change, Some(format!("`{path}` is gone")));
+                let change = if done { Change::Change } else { Change::Add };
+                return (false, change, Some(format!("`{path}` is gone")));
             }
         }
         (true, Change::Keep, None)

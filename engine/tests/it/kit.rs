@@ -16,7 +16,7 @@ use charly_ir::frame::{self, Frame};
 use charly_ir::message::{
     Apply, Diff, Done, Event, Layer, Mode, Origin, RebootPolicy, Remove, Reply, Request, Verdict,
 };
-use charly_ir::plan::{Action, CandyPlan, Content, InstallPlan, Op, Phase, Placement, Scope, Step, Venue};
+use charly_ir::plan::{Action, CandyPlan, Command, Content, InstallPlan, Op, Phase, Placement, Scope, Step, Venue};
 use charly_ir::{Digest, Text};
 
 /// A temporary folder that stands for `/`, with a user's home in it.
@@ -313,6 +313,19 @@ pub(crate) fn dir(path: &str, mode: u32) -> Step {
 
 pub(crate) fn link(path: &str, target: &str) -> Step {
     step(format!("link:{path}"), path, Action::Op(Op::Link { path: path.into(), target: target.into() }))
+}
+
+/// Runs a body, which makes these paths. No root of a test lets one run.
+pub(crate) fn command(body: &str, makes: &[&str]) -> Step {
+    let body = Command {
+        body: body.into(),
+        env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        uninstall: makes.iter().map(|path| Text::new(*path)).collect(),
+        creates: Vec::new(),
+        timeout_s: None,
+    };
+    step(format!("command:{}", body.body), "/", Action::Op(Op::Command(body)))
 }
 
 fn list(root: &Path, folder: &Path, all: &mut BTreeMap<String, String>) {

@@ -5,6 +5,7 @@
 mod basics;
 mod crash;
 mod gone;
+mod image;
 mod kit;
 mod laws;
 mod old;

@@ -33,8 +33,8 @@ pub const SUPERVISORD: &str = "/etc/charly/supervisord.conf";
 
 /// Turns a plan for a host into one for an image whose user is known.
 ///
-/// What needs a running machine is left out: reboots, hooks around services, the start of a unit. What a host keeps in rc
-/// files stands in `/etc/profile.d`, and in the variables of the image. `path` has the folders that the base appended to PATH.
+/// What needs a running machine is left out: reboots, hooks around services, the start of a unit. What runs leaves a mark, by
+/// which a later deploy in a machine made of the image knows that it ran. What a host keeps in rc files stands in `/etc/profile.d`, and in the variables of the image. `path` has the folders that the base appended to PATH.
 pub fn for_image(
     plan: InstallPlan,
     user: &User,
@@ -81,6 +81,15 @@ struct Context<'a> {
 
 impl Context<'_> {
     fn convert(&mut self, step: Step) {
+        let mark = step.runs().then(|| step.mark_in_image(self.user.uid));
+        let before = self.candy.steps.len();
+        self.convert_unmarked(step);
+        if let (Some(path), Some(ran)) = (mark, self.candy.steps[before..].last().cloned()) {
+            self.file(&ran, format!("ran:{}", ran.id), path, String::new());
+        }
+    }
+
+    fn convert_unmarked(&mut self, step: Step) {
         let Step { id, title, scope, venue, gate, phase, action } = step;
         let scope = match scope {
             // Whoever owns an image's files is known by number: names may be added later.
@@ -144,9 +153,9 @@ impl Context<'_> {
         self.candy.steps.push(Step { id, title, scope, venue, gate, phase, action });
     }
 
-    fn file(&mut self, step: &Step, path: String, text: String) {
+    fn file(&mut self, step: &Step, id: String, path: String, text: String) {
         let file = Placement { path: Text::new(path), mode: 0o644, content: Content::Text(Text::new(text)) };
-        self.push(step, step.id.clone(), Scope::System, Action::File(file));
+        self.push(step, id, Scope::System, Action::File(file));
     }
 
     fn shell_hook(&mut self, step: &Step, hook: &ShellHook) {
@@ -159,7 +168,7 @@ impl Context<'_> {
         }
         // A login shell's /etc/profile sets PATH anew, so the image's own variables alone would not do.
         let path = format!("/etc/profile.d/charly-{}.sh", self.candy.name);
-        self.file(step, path, hook.posix(self.tokens));
+        self.file(step, step.id.clone(), path, hook.posix(self.tokens));
     }
 
     fn shell_snippet(&mut self, step: &Step, ShellSnippet { shell, snippet, .. }: &ShellSnippet) {
@@ -175,7 +184,7 @@ impl Context<'_> {
             Shell::Sh => (format!("/etc/profile.d/charly-{candy}-sh.sh"), format!("{body}\n")),
             Shell::Fish => (format!("/etc/fish/conf.d/charly-{candy}.fish"), format!("{body}\n")),
         };
-        self.file(step, path, text);
+        self.file(step, step.id.clone(), path, text);
     }
 
     /// Writes the unit and the links that `systemctl enable` would make: nothing need run for them.

@@ -4,10 +4,10 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use charly_ir::{Digest, Stamp};
+
+use super::spread::spread;
 
 /// Remembers digests.
 pub trait Digests: Debug + Send + Sync {
@@ -28,29 +28,12 @@ pub(super) fn of(files: &[(&Path, Stamp)], known: Option<&dyn Digests>) -> io::R
         files.iter().map(|(_, stamp)| known.and_then(|known| known.known(stamp))).collect();
     let missing: Vec<usize> = (0..files.len()).filter(|at| digests[*at].is_none()).collect();
     let bytes: u64 = missing.iter().map(|at| files[*at].1.size).sum();
-    let threads = if bytes < WORTH_A_THREAD { 1 } else { thread::available_parallelism().map_or(1, usize::from) };
-    let next = AtomicUsize::new(0);
-    let work = || -> io::Result<Vec<(usize, Digest)>> {
-        let mut done = Vec::new();
-        while let Some(at) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let (path, stamp) = files[*at];
-            let (digest, size) = Digest::of_reader(File::open(path)?)?;
-            if size != stamp.size {
-                return Err(io::Error::other("it changed while it was read"));
-            }
-            done.push((*at, digest));
-        }
-        Ok(done)
-    };
-    let found = thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut all = work()?;
-        for other in others {
-            all.extend(other.join().unwrap_or_else(|_| Err(io::Error::other("a thread ended")))?);
-        }
-        Ok::<_, io::Error>(all)
+    let read = spread(&missing, bytes >= WORTH_A_THREAD, |at| {
+        let (path, stamp) = files[*at];
+        let (digest, size) = Digest::of_reader(File::open(path)?)?;
+        if size == stamp.size { Ok(digest) } else { Err(io::Error::other("it changed while it was read")) }
     })?;
-    for (at, digest) in found {
+    for (at, digest) in missing.into_iter().zip(read) {
         if let Some(known) = known {
             known.learn(&files[at].1, digest);
         }

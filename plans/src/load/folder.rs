@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use charly_ir::{Digest, Stamp};
 
 use super::digests::{self, Digests};
+use super::spread::spread;
 
 /// Every shipped file: its path below `candy/`, and its bytes.
 static SHIPPED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
@@ -94,21 +95,19 @@ pub(crate) fn find_sources(folder: &Folder, path: &str, known: Option<&dyn Diges
             }
         }
         Folder::Disk(root) => {
-            let mut found = Vec::new();
-            let real = reach(root, path)?;
-            let kind = fs::metadata(&real)?;
-            walk(root, real, &kind, String::new(), 0, &mut found)?;
-            digested(found, known)
+            let mut found = Found::default();
+            found.take(reach(root, path)?, String::new())?;
+            digested(found.below(root)?, known)
         }
     }
 }
 
 /// Digests what was found, and sorts it by path.
-fn digested(mut found: Vec<Found>, known: Option<&dyn Digests>) -> io::Result<Vec<SourceFile>> {
+fn digested(mut found: Vec<FoundFile>, known: Option<&dyn Digests>) -> io::Result<Vec<SourceFile>> {
     found.sort_by(|one, other| one.below.cmp(&other.below));
     let files: Vec<_> = found.iter().map(|file| (file.path.as_path(), file.stamp)).collect();
     let digests = digests::of(&files, known)?;
-    let sources = found.into_iter().zip(digests).map(|(Found { below, path, stamp }, digest)| SourceFile {
+    let sources = found.into_iter().zip(digests).map(|(FoundFile { below, path, stamp }, digest)| SourceFile {
         below,
         digest,
         size: stamp.size,
@@ -132,19 +131,17 @@ pub(crate) fn find_build_sources(folder: &Folder, known: Option<&dyn Digests>) -
             Ok(inputs.map(|(below, bytes)| from_bytes(below.to_owned(), bytes.to_vec())).collect())
         }
         Folder::Disk(root) => {
-            let mut found = Vec::new();
+            let mut found = Found::default();
             for entry in fs::read_dir(root)? {
                 let name = entry?.file_name();
                 let Some(name) = name.to_str() else {
                     return Err(io::Error::other("a name in it is not UTF-8"));
                 };
                 if !NOT_BUILT_FROM.contains(&name) {
-                    let real = reach(root, name)?;
-                    let kind = fs::metadata(&real)?;
-                    walk(root, real, &kind, name.to_owned(), 1, &mut found)?;
+                    found.take(reach(root, name)?, name.to_owned())?;
                 }
             }
-            digested(found, known)
+            digested(found.below(root)?, known)
         }
     }
 }
@@ -170,50 +167,84 @@ fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
 }
 
 /// A file that was found.
-struct Found {
+struct FoundFile {
     below: String,
     path: PathBuf,
     stamp: Stamp,
 }
 
-fn walk(
-    root: &Path,
-    real: PathBuf,
-    kind: &Metadata,
-    below: String,
-    depth: usize,
-    found: &mut Vec<Found>,
-) -> io::Result<()> {
-    if depth > 32 {
-        return Err(io::Error::other("its folders are nested too deep"));
+/// Files that were found, and folders that are to be looked into.
+#[derive(Default)]
+struct Found {
+    files: Vec<FoundFile>,
+    folders: Vec<(PathBuf, String)>,
+}
+
+/// How deep folders are followed: links may lead in circles.
+const DEEPEST: usize = 32;
+
+/// From so many folders on, a second thread is worth its start.
+const WORTH_A_THREAD: usize = 32;
+
+impl Found {
+    /// Takes what is at a path that is no link.
+    fn take(&mut self, path: PathBuf, below: String) -> io::Result<()> {
+        let kind = fs::symlink_metadata(&path)?;
+        self.take_known(path, &kind, below)
     }
-    if kind.is_dir() {
-        for entry in fs::read_dir(&real)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else {
-                return Err(io::Error::other("a name in it is not UTF-8"));
-            };
-            let below = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
-            let path = entry.path();
-            let (inner, kind) = if entry.file_type()?.is_symlink() {
-                let inner = resolve(root, &path)?;
-                let kind = fs::metadata(&inner)?;
-                (inner, kind)
-            } else {
-                // Looked up from the folder that is open already: of a thousand files this is most of the work.
-                let kind = entry.metadata()?;
-                (path, kind)
-            };
-            walk(root, inner, &kind, below, depth + 1, found)?;
+
+    fn take_known(&mut self, path: PathBuf, kind: &Metadata, below: String) -> io::Result<()> {
+        if kind.is_dir() {
+            self.folders.push((path, below));
+        } else if kind.is_file() {
+            self.files.push(FoundFile { below, path, stamp: Stamp::of(kind) });
+        } else {
+            return Err(io::Error::other("it is neither a file nor a folder"));
         }
-        return Ok(());
+        Ok(())
     }
-    if !kind.is_file() {
-        return Err(io::Error::other("it is neither a file nor a folder"));
+
+    /// Looks into the folders, and into those in them, and returns all files.
+    fn below(self, root: &Path) -> io::Result<Vec<FoundFile>> {
+        let Self { mut files, mut folders } = self;
+        for _ in 0..=DEEPEST {
+            if folders.is_empty() {
+                return Ok(files);
+            }
+            let inner =
+                spread(&folders, folders.len() >= WORTH_A_THREAD, |(path, below)| look_into(root, path, below))?;
+            folders.clear();
+            for Self { files: more, folders: deeper } in inner {
+                files.extend(more);
+                folders.extend(deeper);
+            }
+        }
+        Err(io::Error::other("its folders are nested too deep"))
     }
-    found.push(Found { below, path: real, stamp: Stamp::of(kind) });
-    Ok(())
+}
+
+/// Looks into one folder.
+fn look_into(root: &Path, folder: &Path, above: &str) -> io::Result<Found> {
+    let mut found = Found::default();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else {
+            return Err(io::Error::other("a name in it is not UTF-8"));
+        };
+        let below = if above.is_empty() { name.to_owned() } else { format!("{above}/{name}") };
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        if kind.is_symlink() {
+            found.take(resolve(root, &path)?, below)?;
+        } else if kind.is_dir() {
+            // What is in it is asked for by the folder itself.
+            found.folders.push((path, below));
+        } else {
+            // Looked up from the folder that is open already: of a thousand files this is most of the work.
+            found.take_known(path, &entry.metadata()?, below)?;
+        }
+    }
+    Ok(found)
 }
 
 fn from_bytes(below: String, bytes: Vec<u8>) -> SourceFile {

@@ -5,6 +5,7 @@ mod digests;
 mod folder;
 mod lookup;
 mod project;
+mod spread;
 mod workspace;
 
 pub use candy::{LoadedCandy, Origin};

@@ -3,7 +3,7 @@
 use charly_target_oci::store::{Aspect, Change, Difference};
 use serde_json::json;
 
-use super::{done, image, store};
+use super::{anywhere, done, store};
 use crate::context::Context;
 use crate::exit::{Exit, Outcome};
 use crate::output::{Line, clean};
@@ -11,7 +11,7 @@ use crate::output::{Line, clean};
 /// Show by path where two images differ
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The first box, or an image's name
+    /// The first box, an image's name, or where an image is: `HOST/NAME:TAG`, `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE`
     one: String,
     /// The second
     other: String,
@@ -22,7 +22,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let store = store(cx)?;
-    let ((_, one), (_, other)) = (image(cx, &store, &args.one)?, image(cx, &store, &args.other)?);
+    let ((_, one), (_, other)) = (anywhere(cx, &store, &args.one)?, anywhere(cx, &store, &args.other)?);
     for Difference { path, change } in store.diff(&one, &other)? {
         let (sign, aspects) = match change {
             Change::Added => ('+', Vec::new()),

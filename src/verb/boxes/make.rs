@@ -24,6 +24,9 @@ use crate::deploy::{Downloads, builders, workshop};
 use crate::exit::Failure;
 use crate::verb::bundle::Compile;
 
+/// Where what is known of earlier builds is, below what machines and images are made of.
+pub(super) const BUILT: &str = "build";
+
 /// How boxes are made.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct How {
@@ -203,7 +206,7 @@ impl How {
             threads: threads.unwrap_or(NonZero::<usize>::MIN),
             epoch: cx.source_date_epoch,
             use_cache: !self.no_cache,
-            folder: cx.data.join("build"),
+            folder: cx.data.join(BUILT),
             interrupts: cx.interrupts.clone(),
         }
     }

@@ -13,13 +13,16 @@ mod make;
 mod merge;
 mod new;
 mod progress;
+mod prune;
 mod validate;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use charly_ir::message::Problem;
 use charly_target_oci::build::BuildError;
 use charly_target_oci::sandbox::inside;
+use charly_target_oci::source::Place;
 use charly_target_oci::store::{Image, Store, StoreError};
 use clap::Subcommand;
 
@@ -42,6 +45,7 @@ pub(crate) enum Verb {
     Load(hand_on::LoadArgs),
     Merge(merge::Args),
     Diff(diff::Args),
+    Prune(prune::Args),
 }
 
 /// Carry out the steps of one layer; charly calls this itself, in namespaces of their own
@@ -65,6 +69,7 @@ impl Verb {
             Self::Load(args) => hand_on::load(cx, &args),
             Self::Merge(args) => merge::run(cx, &args),
             Self::Diff(args) => diff::run(cx, &args),
+            Self::Prune(args) => prune::run(cx, &args),
         }
     }
 }
@@ -129,6 +134,30 @@ fn image(cx: &Context, store: &Store, name: &str) -> Result<(String, Image), Fai
         None => Failure::invalid(format!("no box and no image is named `{name}`"))
             .hint("`charly box list` shows those there are"),
     })
+}
+
+/// Finds the image of a box, or one by its own name, which is fetched where it lies elsewhere.
+fn anywhere(cx: &Context, store: &Store, name: &str) -> Result<(String, Image), Failure> {
+    let Ok(place) = Place::parse(name) else { return image(cx, store, name) };
+    let place = hand_on::below(place, &cx.working);
+    // What lies on disk may be another than the last time.
+    if matches!(place, Place::Registry(_)) {
+        // No registry has what this machine named itself.
+        let is_own = !name.contains([':', '/']) || name.starts_with("localhost/") || name.starts_with("bootstrap:");
+        match image(cx, store, name) {
+            Err(_) if !is_own && declared(cx, name).is_none() => {}
+            found => return found,
+        }
+    }
+    Ok((name.to_owned(), hand_on::fetch(cx, store, place, name)?))
+}
+
+/// Returns the name and the labels of an image, wherever it is.
+pub(crate) fn labels_of(cx: &Context, name: &str) -> Result<(String, BTreeMap<String, String>), Failure> {
+    let store = store(cx)?;
+    let (name, image) = anywhere(cx, &store, name)?;
+    let labels = image.config.config().as_ref().and_then(|config| config.labels().clone()).unwrap_or_default();
+    Ok((name, labels.into_iter().collect()))
 }
 
 /// Returns the size of an image's layers, as they are kept and sent.

@@ -4,6 +4,7 @@ mod add;
 mod artifact;
 mod del;
 mod fleet;
+mod from_box;
 mod list;
 mod plan;
 mod show;
@@ -24,6 +25,7 @@ pub(crate) enum Verb {
     List(list::Args),
     Show(show::Args),
     Status(status::Args),
+    FromBox(from_box::Args),
 }
 
 impl Verb {
@@ -35,6 +37,7 @@ impl Verb {
             Self::List(args) => list::run(cx, &args),
             Self::Show(args) => show::run(cx, &args),
             Self::Status(args) => status::run(cx, &args),
+            Self::FromBox(args) => from_box::run(cx, &args),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | [`builder`] | what builder steps place, made in a box of its own |
 //! | [`sandbox`] | where the steps run that must run |
 //! | `podman` | images of this machine's podman |
+//! | [`space`] | how much of the disk all that takes |
 //! | [`serve`] | an image as a machine is served it, whatever it is kept in |
 
 pub mod build;
@@ -18,6 +19,7 @@ mod podman;
 pub mod sandbox;
 pub mod serve;
 pub mod source;
+pub mod space;
 pub mod store;
 
 pub use oci_spec::image::{Config, Descriptor};

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::layer::{Compression, Layer};
+use crate::store::Store;
 
 /// The number of the rules by which layers are made from plans; what was built by other rules is built anew.
 const RULES: u32 = 1;
@@ -59,6 +60,18 @@ impl Cache {
         };
         // Without it, the next build takes longer.
         write().ok();
+    }
+
+    /// Forgets layers that are not in the store any more.
+    pub(super) fn forget(&self, store: &Store) {
+        for file in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let path = file.path();
+            let layer = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Layer>(&text).ok());
+            if layer.is_some_and(|layer| !store.has(&layer.digest, layer.size)) {
+                // Whoever finds it there looks for the layer, too.
+                fs::remove_file(&path).ok();
+            }
+        }
     }
 
     fn path(&self, key: &Key) -> PathBuf {

@@ -55,7 +55,7 @@ pub fn generate(
             }
         }
     }
-    for candy in &blueprint.plan.candies {
+    for (candy, _) in blueprint.candies().filter(|(_, lacking)| lacking.is_some()) {
         let InstallPlan { format, os, arch, .. } = blueprint.plan;
         let plan = InstallPlan { format: *format, os: os.clone(), arch: arch.clone(), candies: vec![candy.clone()] };
         let mut supply = (blueprint.supply)(&plan);

@@ -25,7 +25,7 @@ mod root;
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use charly_ir::Digest;
 use charly_ir::message::{Apply, Layer as Asked, Mode, Origin, Problem, RebootPolicy, SecretValue, Verdict};
@@ -89,6 +89,17 @@ pub struct Blueprint<'a> {
     pub secrets: &'a BTreeMap<String, SecretValue>,
     /// Gives what a plan of one candy names.
     pub supply: &'a dyn Fn(&InstallPlan) -> Box<dyn Supply>,
+}
+
+impl Blueprint<'_> {
+    /// Returns the candies, each with the digest of its plan where the base does not hold it so.
+    fn candies(&self) -> impl Iterator<Item = (&CandyPlan, Option<Digest>)> {
+        let is_in_base = |candy: &CandyPlan, digest| {
+            self.in_base.iter().any(|(name, known)| *name == candy.name && *known == digest)
+        };
+        let both = self.plan.candies.iter().zip(self.digests.iter().copied());
+        both.map(move |(candy, digest)| (candy, (!is_in_base(candy, digest)).then_some(digest)))
+    }
 }
 
 /// Watches a build.
@@ -205,6 +216,11 @@ pub fn traits(store: &Store, base: Option<&Image>, settings: &Settings) -> Resul
     Ok(traits)
 }
 
+/// Forgets what is known of layers that are not in the store any more. `folder` is that of [`Settings`].
+pub fn forget(store: &Store, folder: &Path) {
+    Cache::new(folder).forget(store);
+}
+
 /// Builds an image, using again what was built before.
 pub async fn build(
     store: &Store,
@@ -222,12 +238,12 @@ pub async fn build(
     };
     let (mut made, mut created) = (Vec::new(), 0);
     let candies = &blueprint.plan.candies;
-    for (at, (candy, digest)) in candies.iter().zip(blueprint.digests.iter().copied()).enumerate() {
+    for (at, (candy, digest)) in blueprint.candies().enumerate() {
         let mut say = |state| watch.candy(at, candies.len(), &candy.name, state);
-        if blueprint.in_base.iter().any(|(name, known)| *name == candy.name && *known == digest) {
+        let Some(digest) = digest else {
             say(State::InBase);
             continue;
-        }
+        };
         let epoch = settings.epoch.or_else(|| epoch_of(&candy.version)).unwrap_or_default();
         created = created.max(epoch);
         let by = || Made { by: candy.name.clone(), at: epoch };

@@ -32,7 +32,7 @@ use crate::sandbox::{self, Bind, Command, Lower};
 use crate::store::{Image, Store, StoreError};
 
 pub use host::Host;
-pub use shelf::ArtifactError;
+pub use shelf::{ArtifactError, prune};
 
 use host::{CACHE, HOME};
 use shelf::{Place, Shelf};
@@ -198,6 +198,7 @@ impl Room {
     /// Takes an image of a store.
     pub fn of(store: &Store, image: &Image) -> Result<Self, StoreError> {
         let layers = store.layers(image)?;
+        store.touch(image);
         let lower = |layer| Lower::of(store, layer);
         Ok(Self { id: image.id, lowers: layers.iter().map(lower).collect() })
     }

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use charly_ir::Digest;
 use charly_ir::message::{Member, MemberKind};
@@ -12,6 +13,8 @@ use charly_ir::plan::BuilderKind;
 use charly_target_core::Artifact;
 use charly_target_core::artifact::Wanted;
 use serde::Serialize;
+
+use crate::space::Space;
 
 /// The number of the rules by which artifacts are made; what was made by other rules is made anew.
 const RULES: u32 = 1;
@@ -108,10 +111,56 @@ impl Shelf {
     }
 }
 
+/// Takes away what was made in a folder of [`Settings`](super::Settings) and not used since a moment.
+pub fn prune(folder: &Path, since: SystemTime) -> Result<Space, ArtifactError> {
+    let shelf = Shelf::new(folder).0;
+    let mut space = Space::default();
+    let entries = match fs::read_dir(&shelf) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(space),
+        entries => entries.map_err(io(&shelf))?,
+    };
+    for entry in entries {
+        let folder = entry.map_err(io(&shelf))?.path();
+        if !folder.is_dir() {
+            continue;
+        }
+        let size = size_of(&folder).map_err(io(&folder))?;
+        space.before += size;
+        let lock = folder.with_extension("lock");
+        let lock = File::create(&lock).map_err(io(&lock))?;
+        let used = fs::metadata(folder.join(MEMBERS)).and_then(|list| list.modified());
+        // One without a list is half made; whoever is still at it has the lock.
+        let is_needed = lock.try_lock().is_err() || used.is_ok_and(|used| used >= since);
+        if is_needed {
+            space.after += size;
+        } else {
+            fs::remove_dir_all(&folder).map_err(io(&folder))?;
+        }
+    }
+    Ok(space)
+}
+
+/// Returns how many bytes the files below a folder have.
+fn size_of(folder: &Path) -> io::Result<u64> {
+    let mut size = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        size += if metadata.is_dir() { size_of(&entry.path())? } else { metadata.len() };
+    }
+    Ok(size)
+}
+
+/// The list of what belongs to an artifact, written last. Its time is that of the last use.
+const MEMBERS: &str = "members.json";
+
 impl Place {
     /// Returns what is there.
     pub(super) fn known(&self) -> Option<Artifact> {
-        let members: Vec<Member> = serde_json::from_slice(&fs::read(self.folder.join("members.json")).ok()?).ok()?;
+        let list = self.folder.join(MEMBERS);
+        let members: Vec<Member> = serde_json::from_slice(&fs::read(&list).ok()?).ok()?;
+        // At worst it is made anew one day.
+        File::open(&list).and_then(|list| list.set_modified(SystemTime::now())).ok();
         let files = self.folder.join("files");
         let is_there = |member: &Member| match member.kind {
             MemberKind::File { digest, size, .. } => {
@@ -138,7 +187,7 @@ impl Place {
         if members.is_empty() {
             return Err(ArtifactError::Nothing);
         }
-        let list = half.join("members.json");
+        let list = half.join(MEMBERS);
         fs::write(&list, serde_json::to_vec(&members).unwrap_or_default()).map_err(io(&list))?;
         fs::rename(&half, &self.folder).map_err(io(&self.folder))?;
         Ok(Artifact { members, files: self.folder.join("files") })
@@ -283,6 +332,18 @@ mod tests {
         assert_eq!(fs::read(artifact.files.join(digest.to_string())).unwrap(), b"#!");
         assert_eq!(place(folder.path(), "/a").known(), Some(artifact.clone()));
         assert_eq!(place(folder.path(), "/b").known(), None, "it is made for one path");
+        let hour = std::time::Duration::from_secs(3600);
+        let space = prune(folder.path(), SystemTime::now() - hour).unwrap();
+        assert!(space.before > 2 && space.after == space.before, "{space:?}");
+        let held = place(folder.path(), "/a");
+        assert_eq!(prune(folder.path(), SystemTime::now() + hour).unwrap(), space, "somebody is at it");
+        drop(held);
+        let pruned = prune(folder.path(), SystemTime::now() + hour).unwrap();
+        assert_eq!((pruned.before, pruned.after), (space.before, 0));
+        assert_eq!(place(folder.path(), "/a").known(), None);
+        fs::create_dir_all(made.join("bin")).unwrap();
+        fs::write(made.join("bin/tool"), "#!").unwrap();
+        let artifact = place(folder.path(), "/a").take(&made, &BTreeSet::new()).unwrap();
         fs::remove_file(artifact.files.join(digest.to_string())).unwrap();
         assert_eq!(place(folder.path(), "/a").known(), None, "what was damaged is made again");
     }

@@ -23,7 +23,7 @@ impl<R: Read + Send + 'static> Ahead<R> {
     pub fn new(mut input: R) -> Self {
         let (sender, pieces) = sync_channel(PIECES);
         let thread = std::thread::spawn(move || {
-            match decompress(&mut input).and_then(|mut plain| send(&mut plain, &sender)) {
+            match decompress(&mut input).and_then(|(_, mut plain)| send(&mut plain, &sender)) {
                 Ok(true) => {}
                 // Nobody reads on, so nobody wants the rest.
                 Ok(false) => return Ok(input),

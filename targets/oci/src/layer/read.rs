@@ -38,14 +38,14 @@ impl Default for Limits {
     }
 }
 
-/// Returns a stream's bytes before compression, whatever its first bytes say it is compressed with.
-pub fn decompress<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+/// Returns a stream's bytes before compression, and what its first bytes say it is compressed with.
+pub fn decompress<'a>(input: impl Read + Send + 'a) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
     let mut input = input;
     let mut start = Vec::new();
     (&mut input).take(4).read_to_end(&mut start)?;
     let compression = Compression::of_magic(&start);
     let whole = BufReader::with_capacity(128 << 10, io::Cursor::new(start).chain(input));
-    Ok(match compression {
+    let plain: Box<dyn Read + Send> = match compression {
         Compression::None => Box::new(whole),
         Compression::Gzip => Box::new(MultiGzDecoder::new(whole)),
         Compression::Zstd => {
@@ -53,7 +53,8 @@ pub fn decompress<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
-    })
+    };
+    Ok((compression, plain))
 }
 
 /// Reads a layer, entry by entry; as a reader it is the content of the entry it returned last.
@@ -75,10 +76,10 @@ pub struct LayerReader<R> {
     done: bool,
 }
 
-impl<'a> LayerReader<Box<dyn Read + 'a>> {
+impl<'a> LayerReader<Box<dyn Read + Send + 'a>> {
     /// Begins to read a layer, compressed or not. The name is for messages.
-    pub fn new(input: impl Read + 'a, name: &str, limits: Limits) -> Result<Self, LayerError> {
-        let input = decompress(input).map_err(|source| LayerError::Read { layer: name.to_owned(), source })?;
+    pub fn new(input: impl Read + Send + 'a, name: &str, limits: Limits) -> Result<Self, LayerError> {
+        let (_, input) = decompress(input).map_err(|source| LayerError::Read { layer: name.to_owned(), source })?;
         Ok(Self::of_tar(input, name, limits))
     }
 }

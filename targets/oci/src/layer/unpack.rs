@@ -306,7 +306,7 @@ impl Place<'_> {
             let bytes = &self.buffer[..count];
             left = left.saturating_sub(count as u64);
             // Nothing is kept of zeros but their number: a small layer may be a great many of them.
-            let written = if bytes.iter().all(|&byte| byte == 0) {
+            let written = if is_zeros(bytes) {
                 to.seek_relative(i64::try_from(count).unwrap_or_default())
             } else {
                 to.write_all(bytes)
@@ -393,6 +393,10 @@ enum Found {
     Folder,
     Whiteout,
     Other,
+}
+
+fn is_zeros(bytes: &[u8]) -> bool {
+    bytes.split_first().is_none_or(|(first, rest)| *first == 0 && bytes[..rest.len()] == *rest)
 }
 
 fn open(above: BorrowedFd<'_>, name: &str, how: OFlags) -> Result<OwnedFd, Errno> {

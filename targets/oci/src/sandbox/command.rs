@@ -14,7 +14,7 @@ use charly_target_core::Interrupts;
 use serde::{Deserialize, Serialize};
 
 use super::venue::Settings;
-use super::{Lower, Order, Outcome};
+use super::{Lower, Order, Outcome, trees};
 use crate::layer::Compression;
 
 /// A program to be run in an image.
@@ -126,10 +126,8 @@ pub fn run(
         let path = path.to_owned();
         move |source| CommandError::Folder { path, source }
     };
-    let (trees, runs) = (settings.folder.join("trees"), settings.folder.join("runs"));
-    for folder in [&trees, &runs] {
-        fs::create_dir_all(folder).map_err(unusable(folder))?;
-    }
+    // As long as it is held, nobody takes the layers away.
+    let (trees, runs, _in_use) = trees::enter(&settings.folder).map_err(unusable(&settings.folder))?;
     let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&runs).map_err(unusable(&runs))?;
     let outcome = folder.path().join("outcome.json");
     let order = Order {

@@ -6,6 +6,7 @@
 //! | [`inside`] | the sandbox's side: layers unpacked and laid over each other, the runtime, and what it left as a layer |
 //! | [`command`] | a program run in an image for what it makes in folders given to it |
 //! | `bundle` | what the runtime is told |
+//! | `trees` | the unpacked layers that runs leave for each other |
 //! | `tidy` | what of a run is no part of the image |
 //!
 //! Both sides are the same program. The second runs in a mount namespace of its own, and where the first has no root in a
@@ -15,6 +16,7 @@ mod bundle;
 pub mod command;
 pub mod inside;
 mod tidy;
+mod trees;
 pub mod venue;
 
 use std::path::PathBuf;
@@ -25,7 +27,7 @@ use crate::layer::{Compression, Layer};
 use crate::store::Store;
 
 pub use command::{Bind, Command};
-
+pub use trees::{TreesError, prune};
 pub use venue::{Sandbox, Settings};
 
 /// What the sandbox's side is asked to do. It goes over in a file.
@@ -70,9 +72,7 @@ pub struct Lower {
 impl Lower {
     /// Takes a layer of a store.
     pub fn of(store: &Store, layer: &Layer) -> Self {
-        // Half of the digest: short enough for many layers in one mount, too long for anybody to make another of its name.
-        let tree = layer.diff_id.to_string().chars().take(32).collect();
-        Self { blob: store.blob_path(layer.digest), tree }
+        Self { blob: store.blob_path(layer.digest), tree: trees::name(&layer.diff_id) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The controller's side: a venue like any other, whose engine happens to be in an image.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use charly_target_core::deliver::deliver;
 use charly_target_core::wire::Client;
 use charly_target_core::{EngineVenue, TargetError, engine, pipe};
 
-use super::{Lower, Order, Outcome};
+use super::{Lower, Order, Outcome, trees};
 use crate::layer::{Compression, Layer};
 
 /// What running in an image depends on.
@@ -35,6 +35,8 @@ pub struct Sandbox {
     path: PathBuf,
     // Removed with the run, should it not have come to that itself.
     folder: tempfile::TempDir,
+    // Nobody takes the layers away that it runs over.
+    _in_use: File,
 }
 
 /// What is to come of a run.
@@ -56,10 +58,7 @@ impl Sandbox {
     /// Prepares a run. Nothing is started.
     pub fn new(settings: &Settings, wanted: Wanted) -> Result<Self, TargetError> {
         let unusable = |error: io::Error| unreachable(&settings.folder, &error);
-        let (trees, runs) = (settings.folder.join("trees"), settings.folder.join("runs"));
-        for folder in [&trees, &runs] {
-            fs::create_dir_all(folder).map_err(unusable)?;
-        }
+        let (trees, runs, in_use) = trees::enter(&settings.folder).map_err(unusable)?;
         let engine = deliver(&settings.folder.join("engine"), &engine::program, engine::digest())
             .map_err(|error| TargetError::Unreachable { venue: VENUE.into(), source: error.into(), hint: None })?;
         let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&runs).map_err(unusable)?;
@@ -81,7 +80,7 @@ impl Sandbox {
         fs::create_dir(&order.work).map_err(unusable)?;
         let path = folder.path().join("order.json");
         fs::write(&path, serde_json::to_vec(&order).unwrap_or_default()).map_err(unusable)?;
-        Ok(Self { settings: settings.clone(), order, path, folder })
+        Ok(Self { settings: settings.clone(), order, path, folder, _in_use: in_use })
     }
 
     /// Returns the layer that the run left, if it changed anything.

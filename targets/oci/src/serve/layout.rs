@@ -7,9 +7,9 @@ use charly_ir::Digest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::inflate::inflate;
 use super::tree::Tree;
 use super::{Format, Layers, ServeError, Served, digest, document};
+use crate::layer::{Compression, decompress};
 
 /// The annotation that names an image of a layout.
 const NAME: &str = "org.opencontainers.image.ref.name";
@@ -149,12 +149,11 @@ impl Layers for Files {
         }
         let name = &self.paths[layer];
         let failed = |source| ServeError::Read { path: self.tree.path().join(name), source };
-        let (is_compressed, mut reader) = inflate(self.tree.read(name)?).map_err(failed)?;
+        let (compression, mut reader) = decompress(self.tree.read(name)?).map_err(failed)?;
         // Only whoever undoes the compression knows.
-        let size = if is_compressed {
-            io::copy(&mut reader, &mut io::sink()).map_err(failed)?
-        } else {
-            self.tree.size(name)?
+        let size = match compression {
+            Compression::None => self.tree.size(name)?,
+            _ => io::copy(&mut reader, &mut io::sink()).map_err(failed)?,
         };
         self.sizes[layer] = Some(size);
         Ok(size)
@@ -163,7 +162,7 @@ impl Layers for Files {
     fn open(&mut self, layer: usize) -> Result<Box<dyn Read + Send>, ServeError> {
         let name = &self.paths[layer];
         let failed = |source| ServeError::Read { path: self.tree.path().join(name), source };
-        inflate(self.tree.read(name)?).map(|(_, reader)| reader).map_err(failed)
+        decompress(self.tree.read(name)?).map(|(_, reader)| reader).map_err(failed)
     }
 }
 

@@ -8,12 +8,10 @@
 //! | [`mod@reference`] | what an image is called, here and where it goes |
 //! | `tree` | a folder or an archive, member by member |
 //! | `layout`, `docker` | images on disk |
-//! | `inflate` | layers that are kept compressed |
 //! | `supply` | how an engine gets what it needs of one |
 
 mod docker;
 mod error;
-mod inflate;
 mod layout;
 pub mod reference;
 mod supply;

@@ -42,7 +42,8 @@ impl Archive {
         let mut plain = None;
         if Compression::of_magic(&magic[..count]) != Compression::None {
             let unpacked = store.temporary()?;
-            let mut bytes = decompress(file).map_err(SourceError::file(path))?.take(LIMITS.bytes);
+            let (_, input) = decompress(file).map_err(SourceError::file(path))?;
+            let mut bytes = input.take(LIMITS.bytes);
             io::copy(&mut bytes, &mut unpacked.as_file()).map_err(SourceError::file(path))?;
             file = unpacked.reopen().map_err(SourceError::file(path))?;
             plain = Some(unpacked);

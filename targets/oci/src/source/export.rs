@@ -148,7 +148,7 @@ impl Export<'_> {
                 continue;
             }
             let path = self.store.blob_path(layer.digest);
-            let input = decompress(self.store.open_blob(&layer.digest)?).map_err(SourceError::file(&path))?;
+            let (_, input) = decompress(self.store.open_blob(&layer.digest)?).map_err(SourceError::file(&path))?;
             let (blob, total) = (layer.diff_id, layer.uncompressed);
             archive.append(&file(&name, total), &mut Told { input, blob, done: 0, total, progress })?;
             written.push(layer.diff_id);

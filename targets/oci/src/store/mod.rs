@@ -21,6 +21,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use charly_ir::Digest;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Platform};
@@ -32,6 +33,7 @@ pub use error::StoreError;
 pub(crate) use json::{of_oci, to_oci};
 
 use crate::layer::Layer;
+use crate::space::Space;
 
 /// The annotation that names an image in an index.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -66,15 +68,6 @@ pub struct Image {
     pub config: ImageConfiguration,
     /// The configuration's digest, which is what names an image's content.
     pub id: Digest,
-}
-
-/// What [`Store::prune`] took away.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// How many files.
-    pub files: u64,
-    /// How many bytes.
-    pub bytes: u64,
 }
 
 impl Store {
@@ -128,21 +121,6 @@ impl Store {
         self.tag_bytes(name, &config_bytes, &layers)
     }
 
-    /// Takes a name away from its image; tells whether there was one. [`Store::prune`] gives its room back.
-    pub fn remove(&self, name: &str) -> Result<bool, StoreError> {
-        let _lock = self.lock()?;
-        let mut index = self.index()?;
-        let mut manifests = index.manifests().clone();
-        let before = manifests.len();
-        manifests.retain(|descriptor| name_of(descriptor) != Some(name));
-        if manifests.len() == before {
-            return Ok(false);
-        }
-        index.set_manifests(manifests);
-        self.write_index(&index)?;
-        Ok(true)
-    }
-
     /// Returns an image's layers, the lowest first.
     pub fn layers(&self, image: &Image) -> Result<Vec<Layer>, StoreError> {
         let described = image.manifest.layers();
@@ -162,19 +140,39 @@ impl Store {
             .collect()
     }
 
-    /// Takes away what no image needs, unless another process has the store open: what that puts in may have no name yet.
-    pub fn prune(&self) -> Result<Pruned, StoreError> {
+    /// Returns when an image was built, fetched or used last.
+    pub fn last_used(&self, image: &Image) -> Option<SystemTime> {
+        self.blob_path(image.manifest_digest).metadata().and_then(|manifest| manifest.modified()).ok()
+    }
+
+    /// Notes that an image is used now.
+    pub fn touch(&self, image: &Image) {
+        let manifest = File::open(self.blob_path(image.manifest_digest));
+        // At worst it is taken for one that nobody uses, and built again one day.
+        manifest.and_then(|manifest| manifest.set_modified(SystemTime::now())).ok();
+    }
+
+    /// Takes names away, and then all that no image needs, unless another process has the store open: what that puts in may have
+    /// no name yet.
+    pub fn prune(&self, gone: &BTreeSet<String>) -> Result<Space, StoreError> {
         self.in_use.try_lock().map_err(|_| StoreError::Busy { folder: self.folder.clone() })?;
-        let done = self.prune_alone();
+        let done = self.prune_alone(gone);
         // Whatever came of it, others may have the store again.
         self.in_use.lock_shared().map_err(StoreError::file(&self.folder))?;
         done
     }
 
-    fn prune_alone(&self) -> Result<Pruned, StoreError> {
+    fn prune_alone(&self, gone: &BTreeSet<String>) -> Result<Space, StoreError> {
         let _lock = self.lock()?;
+        let mut index = self.index()?;
+        let is_kept = |descriptor: &Descriptor| name_of(descriptor).is_none_or(|name| !gone.contains(name));
+        let kept: Vec<_> = index.manifests().iter().filter(|descriptor| is_kept(descriptor)).cloned().collect();
+        if kept.len() < index.manifests().len() {
+            index.set_manifests(kept);
+            self.write_index(&index)?;
+        }
         let mut needed = BTreeSet::new();
-        let mut indexes = vec![self.index()?];
+        let mut indexes = vec![index];
         while let Some(index) = indexes.pop() {
             for descriptor in index.manifests() {
                 let digest = of_oci(descriptor)?;
@@ -190,20 +188,21 @@ impl Store {
                 }
             }
         }
-        let mut pruned = Pruned::default();
+        let mut space = Space::default();
         for folder in ["blobs/sha256", "entries", "partial"].map(|name| self.folder.join(name)) {
             for file in std::fs::read_dir(&folder).map_err(StoreError::file(&folder))? {
                 let file = file.map_err(StoreError::file(&folder))?;
                 let path = file.path();
+                let size = file.metadata().map_err(StoreError::file(&path))?.len();
+                space.before += size;
                 if needed.contains(&*file.file_name().to_string_lossy()) && !folder.ends_with("partial") {
-                    continue;
+                    space.after += size;
+                } else {
+                    std::fs::remove_file(&path).map_err(StoreError::file(&path))?;
                 }
-                pruned.bytes += file.metadata().map_err(StoreError::file(&path))?.len();
-                pruned.files += 1;
-                std::fs::remove_file(&path).map_err(StoreError::file(&path))?;
             }
         }
-        Ok(pruned)
+        Ok(space)
     }
 
     /// Makes an image of a configuration's bytes as they are.
@@ -251,6 +250,7 @@ impl Store {
         let mut index = self.index()?;
         let mut manifests = index.manifests().clone();
         if manifests.contains(&descriptor) {
+            self.touch(&image);
             return Ok(image);
         }
         manifests.retain(|known| name_of(known) != Some(name));

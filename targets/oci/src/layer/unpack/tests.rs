@@ -45,7 +45,7 @@ fn layer(entries: &[Entry]) -> Vec<u8> {
     writer.finish().unwrap().0
 }
 
-fn reader(bytes: &[u8]) -> LayerReader<Box<dyn Read + '_>> {
+fn reader(bytes: &[u8]) -> LayerReader<Box<dyn Read + Send + '_>> {
     LayerReader::new(bytes, "l", Limits::default()).unwrap()
 }
 
@@ -189,6 +189,32 @@ fn many_zeros_take_no_room() {
     }
     let most = std::fs::read(folder.path().join("most")).unwrap();
     assert!(most.ends_with(b"\0end") && most.iter().filter(|&&byte| byte != 0).count() == 3);
+}
+
+#[test]
+fn ten_gigabytes_of_zeros_take_neither_room_nor_memory() {
+    let size = 10 << 30;
+    let mut header = tar::Header::new_ustar();
+    header.set_path("hostile").unwrap();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_uid(rustix::process::geteuid().as_raw().into());
+    header.set_gid(rustix::process::getegid().as_raw().into());
+    header.set_cksum();
+    let layer = || io::Cursor::new(*header.as_bytes()).chain(io::repeat(0).take(size + 1024));
+
+    let folder = tempfile::tempdir().unwrap();
+    unpack(&mut LayerReader::of_tar(layer(), "l", Limits::default()), folder.path(), OverlayXattrs::User).unwrap();
+    let metadata = folder.path().join("hostile").metadata().unwrap();
+    assert_eq!(metadata.len(), size);
+    assert!(std::os::unix::fs::MetadataExt::blocks(&metadata) * 512 < 1 << 20);
+
+    // Where that is too much, nothing is written of it.
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits { bytes: size - 1, ..Limits::default() };
+    let refused = unpack(&mut LayerReader::of_tar(layer(), "l", limits), folder.path(), OverlayXattrs::User);
+    assert!(matches!(refused, Err(LayerError::TooMuch { .. })), "{refused:?}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
