@@ -12,7 +12,7 @@ use charly_target_core::wire::ClientError;
 use super::fleet::{self, Width};
 use super::{artifact, plan};
 use crate::context::Context;
-use crate::deploy::{DeployRecipe, Place, Reach, SecretSource, Wishes, absolute, declared};
+use crate::deploy::{Compiled, DeployRecipe, Place, Reach, SecretSource, Wishes, absolute, declared};
 use crate::exit::{Exit, Failure, Outcome, of_verdict};
 use crate::output::{Line, Policy, Progress, Summary, Timings};
 use crate::verb::{self, check};
@@ -117,6 +117,13 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     }
 }
 
+/// Adds these layers as well as what was asked for.
+pub(crate) fn with(cx: &Context, args: Args, layers: Vec<String>) -> Outcome {
+    let mut args = args;
+    args.what.layers.extend(layers);
+    one(cx, &args)
+}
+
 /// Adds to one deploy, and asks what must be asked.
 fn one(cx: &Context, args: &Args) -> Outcome {
     let mode = if cx.yes { Mode::Go { gates: Gate::ALL.into() } } else { Mode::Ask };
@@ -128,8 +135,9 @@ fn one(cx: &Context, args: &Args) -> Outcome {
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
     let answer = cx.block_on(place.target.add(&recipe, run));
     progress.finish()?;
-    let done = answer.map_err(|error| broke_off(error, &progress))?.done;
     let outcome = recipe.outcome();
+    remember(cx, &place, answer.as_ref().ok().map(|answer| &answer.done.verdict), outcome.as_ref())?;
+    let done = answer.map_err(|error| broke_off(error, &progress))?.done;
     if done.verdict == Verdict::Ok {
         let undo = undo(&args.what);
         cx.printer.say(Summary { done: &done, took: began.elapsed(), undo: Some(&undo) });
@@ -143,6 +151,12 @@ fn one(cx: &Context, args: &Args) -> Outcome {
         cx.printer.line(&Line::result(exit, Some(&done)))?;
     }
     Ok(exit)
+}
+
+/// Has a virtual machine's state remember what an add came to.
+fn remember(cx: &Context, place: &Place, verdict: Option<&Verdict>, outcome: Option<&Compiled>) -> Result<(), Failure> {
+    let layers = outcome.map(|outcome| outcome.layers.as_slice()).unwrap_or_default();
+    place.machine.as_ref().map_or(Ok(()), |machine| verb::vm::deployed::added(cx, machine, verdict, layers))
 }
 
 /// Tells of a run that broke off how far it came.
@@ -163,9 +177,12 @@ fn several(cx: &Context, args: &Args, names: &[String]) -> Outcome {
         let what = What { name: name.to_owned(), ..args.what.clone() };
         let (place, recipe) = prepare(cx, &what, wishes.clone(), Power::On)?;
         let run = Run { observer: &mut *line, interrupts: cx.interrupts.clone() };
-        let done = cx.block_on(place.target.add(&recipe, run))?.done;
+        let answer = cx.block_on(place.target.add(&recipe, run));
+        let outcome = recipe.outcome();
+        remember(cx, &place, answer.as_ref().ok().map(|answer| &answer.done.verdict), outcome.as_ref())?;
+        let done = answer?.done;
         of_verdict(&done.verdict)?;
-        if let Some(outcome) = recipe.outcome() {
+        if let Some(outcome) = outcome {
             artifact::bring_back(cx, &*place.target, &outcome.plan)?;
         }
         if args.verify {
@@ -181,6 +198,26 @@ fn several(cx: &Context, args: &Args, names: &[String]) -> Outcome {
 }
 
 impl Args {
+    /// Returns what the user calls the deploy.
+    pub(crate) fn name(&self) -> &str {
+        &self.what.name
+    }
+
+    /// Returns how it is reached.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.what.reach
+    }
+
+    /// Tells whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Tells whether a layer is named.
+    pub(crate) fn names_layers(&self) -> bool {
+        !self.what.layers.is_empty() || !self.what.add_candy.is_empty()
+    }
+
     fn wishes(&self, mode: Mode) -> Result<Wishes, Failure> {
         let reboot = match self.reboot {
             Some(Reboot::Stop) => Some(RebootPolicy::Stop),
@@ -217,6 +254,7 @@ pub(super) fn prepare(
     let mut place = declared(cx, &workspace, &what.name, &what.reach)?;
     if let (Power::On, Some(machine)) = (power, &place.machine) {
         verb::vm::running(cx, machine)?;
+        verb::vm::deployed::declared(cx, &workspace, machine)?;
         // Its port may be another since it was started.
         place = declared(cx, &workspace, &what.name, &what.reach)?;
     }

@@ -27,8 +27,9 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let machines = machines(cx);
     let mut spec = machines.get(&from)?.desired;
     spec.source = Source::Clone { from, snapshot: args.snapshot.clone() };
-    // What leads into the original stays the original's.
+    // What leads into the original stays the original's; and nobody asked for a second machine at every start.
     spec.forwards.clear();
+    spec.autostart = false;
     (spec.ssh.port, spec.mac, spec.cloud_init.hostname) = (None, None, None);
     args.shape.apply(&mut spec);
     machines.create(&name, &spec, false, &mut Downloads::new(cx).fetcher(), &mut tell(cx.printer))?;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use charly_target_core::fetch::Fetcher;
 
-use super::life::{DISK, HOST_KEY, KEY, Machines, Step, Tell, known_snapshot};
+use super::base::Base;
+use super::life::{DISK, HOST_KEY, KEY, Machines, Settings, Step, Tell, known_snapshot, now};
 use super::spec::{DiskFormat, KeySource, Source, Spec};
 use super::state::{KeyInjection, Lock, Made};
 use super::{KeyPair, MachineError, Name, Rendered, State, base, bootstrap, disk, identity, port, seed};
@@ -52,7 +53,7 @@ impl Machines {
         Ok(state)
     }
 
-    fn key(&self, state: &State) -> Result<KeyInjection, MachineError> {
+    pub(super) fn key(&self, state: &State) -> Result<KeyInjection, MachineError> {
         let ssh = &state.desired.ssh;
         let (identity, public) = match &ssh.key {
             KeySource::None => (None, None),
@@ -82,51 +83,69 @@ impl Machines {
         if state.made >= Made::Built {
             return Ok(state);
         }
-        let size = state.desired.disk_size;
-        let (disk_path, bases) = (state.disk_path.clone(), &self.settings.bases);
-        match state.desired.source.clone() {
-            _ if disk_path.exists() => {}
-            Source::CloudImage { url, checksum } => {
-                tell(Step::Fetching(url.clone()));
-                let base = base::fetched(bases, &url, checksum.as_ref(), fetcher)?;
-                state.base = Some(base.path.clone());
+        if !state.disk_path.exists() {
+            if let Some(base) = self.base(&state.desired.source, fetcher, tell)? {
+                state.base = Some(base.path);
                 // Before the disk, so that one found after a kill is never without what it lies over.
                 state.save(&self.settings.folder, lock)?;
-                tell(Step::Disk);
-                disk::overlay(&disk_path, &base.path, base.format, size)?;
             }
-            Source::Bootstrap(recipe) => {
-                tell(Step::Bootstrapping(format!("{} {}", recipe.distro, recipe.suite)));
-                let base = bootstrap::made(bases, &self.settings.work, &recipe)?;
-                state.base = Some(base.path.clone());
-                // Before the disk, so that one found after a kill is never without what it lies over.
-                state.save(&self.settings.folder, lock)?;
-                tell(Step::Disk);
-                disk::overlay(&disk_path, &base.path, base.format, size)?;
-            }
-            Source::Clone { from, snapshot } => {
-                tell(Step::Disk);
-                self.cloned(&mut state, &from, snapshot.as_deref())?;
-            }
-            Source::Imported { path, format, in_place } => {
-                let path = PathBuf::from(path);
-                let format = format.map_or_else(|| disk::format(&path), Ok)?;
-                if in_place {
-                    if format != DiskFormat::Qcow2 {
-                        let hint = "leave it where it is and take a copy, without `--in-place`";
-                        return Err(MachineError::invalid("only a qcow2 disk is taken where it lies", hint));
-                    }
-                    state.disk_path = path;
-                } else {
-                    tell(Step::Disk);
-                    disk::alone(&path, format)?;
-                    disk::copy(&disk_path, &path, format, None, size)?;
-                }
-            }
+            tell(Step::Disk);
+            self.make_disk(&mut state)?;
         }
+        state.born = Some(now());
         state.made = Made::Built;
         state.save(&self.settings.folder, lock)?;
         Ok(state)
+    }
+
+    /// Returns what a disk from a source lies over, where it lies over something that is not another machine's.
+    pub(super) fn base(
+        &self,
+        source: &Source,
+        fetcher: &mut Fetcher,
+        tell: Tell<'_>,
+    ) -> Result<Option<Base>, MachineError> {
+        let Settings { bases, work, .. } = &self.settings;
+        Ok(match source {
+            Source::CloudImage { url, checksum } => {
+                tell(Step::Fetching(url.clone()));
+                Some(base::fetched(bases, url, checksum.as_ref(), fetcher)?)
+            }
+            Source::Bootstrap(recipe) => {
+                tell(Step::Bootstrapping(format!("{} {}", recipe.distro, recipe.suite)));
+                Some(bootstrap::made(bases, work, recipe)?)
+            }
+            Source::Clone { .. } | Source::Imported { .. } => None,
+        })
+    }
+
+    /// Makes a disk where the state says that it is to lie, over the base that it names.
+    pub(super) fn make_disk(&self, state: &mut State) -> Result<(), MachineError> {
+        let size = state.desired.disk_size;
+        match (state.desired.source.clone(), &state.base) {
+            (Source::Clone { from, snapshot }, _) => self.cloned(state, &from, snapshot.as_deref()),
+            (Source::Imported { path, format, in_place }, _) => {
+                let path = PathBuf::from(path);
+                let format = format.map_or_else(|| disk::format(&path), Ok)?;
+                if !in_place {
+                    disk::alone(&path, format)?;
+                    return disk::copy(&state.disk_path, &path, format, None, size);
+                }
+                if format != DiskFormat::Qcow2 {
+                    let hint = "leave it where it is and take a copy, without `--in-place`";
+                    return Err(MachineError::invalid("only a qcow2 disk is taken where it lies", hint));
+                }
+                state.disk_path = path;
+                Ok(())
+            }
+            (Source::CloudImage { .. } | Source::Bootstrap(_), Some(base)) => {
+                disk::overlay(&state.disk_path, base, disk::format(base)?, size)
+            }
+            (Source::CloudImage { .. } | Source::Bootstrap(_), None) => {
+                let what = format!("the base of `{}` is not known", state.name);
+                Err(MachineError::refused(what, "the same command makes it"))
+            }
+        }
     }
 
     fn cloned(&self, state: &mut State, from: &Name, snapshot: Option<&str>) -> Result<(), MachineError> {

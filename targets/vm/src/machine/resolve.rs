@@ -79,9 +79,7 @@ impl Reader<'_> {
                 "leave them out",
             )?;
         }
-        if vm.autostart {
-            self.wrong::<()>(None, "`autostart` is not there yet", "start it with `charly vm start`")?;
-        }
+        spec.autostart = vm.autostart;
         if !vm.snapshot.is_empty() {
             self.wrong::<()>(None, "snapshots are not declared", "make them with `charly vm snapshot create`")?;
         }

@@ -32,6 +32,9 @@ pub struct Spec {
     pub cloud_init: FirstBoot,
     /// How the engine gets into it.
     pub charly_install: InstallStrategy,
+    /// Whether it starts with its host.
+    #[serde(default)]
+    pub autostart: bool,
 }
 
 /// Where a machine's disk comes from.
@@ -216,6 +219,7 @@ impl Spec {
             forwards: Vec::new(),
             cloud_init: FirstBoot::default(),
             charly_install: InstallStrategy::default(),
+            autostart: false,
         }
     }
 }

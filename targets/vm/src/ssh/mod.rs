@@ -33,6 +33,7 @@ pub use error::ConnectError;
 pub use executor::SshExecutor;
 pub use known_hosts::{KnownHosts, KnownKey, Verdict, cure_changed, cure_unknown};
 pub use place::{Note, Place};
+pub(crate) use ready::lets_in;
 pub use route::{Hop, IdentityFile, Way, way};
 pub use settings::{Asker, Delivery, Limits, Nobody, Settings, Wishes};
 pub use venue::Machine;

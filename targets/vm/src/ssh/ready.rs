@@ -3,12 +3,18 @@
 //! That it answers, and lets us in, was shown by whoever asks here. What is left is what a first boot, or one after a kernel was
 //! replaced, still does in the background.
 
+use std::error::Error as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use charly_target_core::DeployExecutor as _;
 use charly_target_core::executor::ShellOptions;
+use tokio::net::TcpStream;
 
+use super::connection::Connection;
+use super::error::ConnectError;
 use super::executor::SshExecutor;
+use super::route::Hop;
 use super::venue::Machine;
 
 /// How long one attempt of a probe may take.
@@ -56,6 +62,25 @@ pub(super) async fn await_ready(machine: &Machine, within: Duration) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Logs in over a stream that leads to a machine's sshd, and asks whether it lets everybody in by now: while it starts, root alone
+/// may come. The error says what kept us out.
+pub(crate) async fn lets_in(stream: TcpStream, hop: &Hop, limit: Duration) -> Result<(), String> {
+    let told = |error: ConnectError| match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    let connection = Arc::new(Connection::over(stream, hop, limit).await.map_err(told)?);
+    let executor = SshExecutor::new(Arc::clone(&connection));
+    let options = ShellOptions { timeout: Some(limit), ..ShellOptions::default() };
+    let asked = executor.run_shell("test ! -e /run/nologin", &options).await;
+    connection.close().await;
+    match asked {
+        Ok(answer) if answer.status == 0 => Ok(()),
+        Ok(_) => Err("it is still starting, and lets in nobody but root".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// What a probe saw.
