@@ -12,6 +12,7 @@ mod commands;
 mod cuts;
 mod faults;
 mod images;
+mod keeping;
 mod kit;
 mod lives;
 mod machines;
