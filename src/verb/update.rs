@@ -14,6 +14,7 @@ use crate::output::Line;
 /// Its disk is thrown away with all that is on it: where no deploy says that it may be, this is asked about. Its keys and its port
 /// stay. It is made as it is declared now; one that is declared nowhere, as it was made.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     #[command(flatten)]
     add: add::Args,
@@ -30,8 +31,9 @@ pub(crate) fn run(cx: &Context, args: Args) -> Outcome {
     let state = machines.get(&name)?;
     let unverified = matches!(state.desired.source, Source::CloudImage { checksum: None, .. });
     let spec = vm::source::declared(cx, &name, unverified)?.unwrap_or_else(|| state.desired.clone());
-    let layers: Vec<_> = state.deployed.layers.iter().map(|layer| layer.reference.clone()).collect();
     let declares = place.entry.is_some_and(|entry| !entry.candies.is_empty());
+    let mut held = state.deployed.deploys;
+    let own = held.remove(&place.name);
     if args.add.is_dry_run() {
         cx.printer.say(format_args!("`{name}` would be made anew, and its disk thrown away with all that is on it"));
         return done(cx);
@@ -44,10 +46,15 @@ pub(crate) fn run(cx: &Context, args: Args) -> Outcome {
     }
     machines.rebuild(&name, &spec, &mut Downloads::new(cx).fetcher(), &mut vm::tell(cx.printer))?;
     vm::running(cx, &name)?;
-    if !declares && layers.is_empty() && !args.add.names_layers() {
+    // What it was asked for now comes last, and tells how all of it ended.
+    for (deploy, held) in held {
+        add::again(cx, &args.add, &deploy, held.references())?;
+    }
+    if own.is_none() && !declares && !args.add.names_layers() {
         return done(cx);
     }
-    add::with(cx, args.add, layers)
+    let again = own.map(|own| own.references()).unwrap_or_default();
+    add::with(cx, args.add, again)
 }
 
 fn done(cx: &Context) -> Outcome {

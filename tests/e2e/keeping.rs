@@ -184,9 +184,9 @@ fn only_what_has_outlived_its_deploy_is_reaped() -> Result {
     let Some(world) = World::prepared("reaped", INSTALL)? else { return Ok(()) };
     world.ok("deploy", DISK);
     let project = "deploy:
-  vm:brief: {ephemeral: {ttl: 1s}}
-  vm:long: {ephemeral: {ttl: 1h}}
-  vm:disposable: {disposable: true}";
+  brief: {vm: brief, ephemeral: {ttl: 1s}}
+  long: {vm: long, ephemeral: {ttl: 1h}}
+  any: {vm: disposable, disposable: true}";
     world.ok("deploy", &format!("echo '{project}' > charly.yml"));
     for name in ["brief", "long", "disposable", "plain"] {
         world.code("deploy", 0, &format!("charly vm import {name} disk.raw --ram 128M"));

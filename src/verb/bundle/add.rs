@@ -21,7 +21,7 @@ use crate::verb::{self, check};
 ///
 /// Shows what is about to change, does it, and says how to undo it. What is there already is verified, not done again.
 /// Whatever ends a run early, the same command goes on from there.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     what: What,
@@ -87,7 +87,7 @@ pub(crate) struct Compile {
     builder_image: Vec<(Option<BuilderKind>, String)>,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Gates {
     /// Allow adding package repositories and the keys they are trusted by
     #[arg(long)]
@@ -118,10 +118,15 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
 }
 
 /// Adds these layers as well as what was asked for.
-pub(crate) fn with(cx: &Context, args: Args, layers: Vec<String>) -> Outcome {
-    let mut args = args;
+pub(crate) fn with(cx: &Context, mut args: Args, layers: Vec<String>) -> Outcome {
     args.what.layers.extend(layers);
     one(cx, &args)
+}
+
+/// Adds these layers to another deploy of the same machine, in the same way.
+pub(crate) fn again(cx: &Context, args: &Args, deploy: &str, layers: Vec<String>) -> Outcome {
+    let what = What { name: deploy.to_owned(), layers, add_candy: Vec::new(), ..args.what.clone() };
+    one(cx, &Args { what, rerun: Vec::new(), ..args.clone() })
 }
 
 /// Adds to one deploy, and asks what must be asked.
@@ -156,7 +161,8 @@ fn one(cx: &Context, args: &Args) -> Outcome {
 /// Has a virtual machine's state remember what an add came to.
 fn remember(cx: &Context, place: &Place, verdict: Option<&Verdict>, outcome: Option<&Compiled>) -> Result<(), Failure> {
     let layers = outcome.map(|outcome| outcome.layers.as_slice()).unwrap_or_default();
-    place.machine.as_ref().map_or(Ok(()), |machine| verb::vm::deployed::added(cx, machine, verdict, layers))
+    let added = |machine| verb::vm::deployed::added(cx, machine, &place.name, verdict, layers);
+    place.machine.as_ref().map_or(Ok(()), added)
 }
 
 /// Tells of a run that broke off how far it came.

@@ -86,7 +86,7 @@ impl Removal<'_> {
         match &place.machine {
             Some(machine) if *verdict == Verdict::Ok && !self.args.dry_run => {
                 let candies = layers(place, &self.asked, hello, &self.workspace)?;
-                verb::vm::deployed::removed(cx, machine, &candies, self.args.purge)
+                verb::vm::deployed::removed(cx, machine, &place.name, &candies, self.args.purge)
             }
             _ => Ok(()),
         }

@@ -2,7 +2,8 @@
 
 use charly_ir::message::{Layer, Origin, Verdict};
 use charly_plans::load::Workspace;
-use charly_target_vm::machine::{Deployed, Name};
+use charly_target_vm::machine::deployed::Held;
+use charly_target_vm::machine::{Disposition, Name};
 
 use super::{disposition, machines};
 use crate::context::Context;
@@ -17,23 +18,40 @@ pub(crate) fn declared(cx: &Context, workspace: &Workspace, name: &Name) -> Resu
 }
 
 /// Remembers what an add came to; `None` where it broke off.
-pub(crate) fn added(cx: &Context, name: &Name, verdict: Option<&Verdict>, layers: &[Layer]) -> Result<(), Failure> {
+pub(crate) fn added(
+    cx: &Context,
+    name: &Name,
+    deploy: &str,
+    verdict: Option<&Verdict>,
+    layers: &[Layer],
+) -> Result<(), Failure> {
     let by_hand = || layers.iter().filter(|layer| layer.origin == Origin::ByHand).cloned().collect();
     machines(cx).remember(name, |deployed| match verdict {
-        Some(Verdict::Ok) => (deployed.failed, deployed.layers) = (false, by_hand()),
-        None | Some(Verdict::Failed(_) | Verdict::Invalid(_)) => deployed.failed = true,
+        Some(Verdict::Ok) => {
+            deployed.deploys.insert(deploy.to_owned(), Held { layers: by_hand(), failed: false });
+        }
+        None | Some(Verdict::Failed(_) | Verdict::Invalid(_)) => {
+            deployed.deploys.entry(deploy.to_owned()).or_default().failed = true;
+        }
         Some(Verdict::Refused(_) | Verdict::Cancelled | Verdict::Rebooting { .. } | Verdict::RebootDue) => {}
     })?;
     Ok(())
 }
 
-/// Remembers what was taken away: these candies, or everything where none is named. With `purge` everything is forgotten then, what
-/// the deploy said of the machine as well.
-pub(crate) fn removed(cx: &Context, name: &Name, candies: &[String], purge: bool) -> Result<(), Failure> {
-    machines(cx).remember(name, |deployed| match (candies, purge) {
-        ([], true) => *deployed = Deployed::default(),
-        ([], false) => (deployed.failed, deployed.layers) = (false, Vec::new()),
-        (candies, _) => deployed.layers.retain(|layer| !candies.contains(&layer.candy)),
+/// Remembers what was taken away: these candies, or everything where none is named. With `purge` even what the deploy said of the
+/// machine is forgotten then.
+pub(crate) fn removed(cx: &Context, name: &Name, deploy: &str, candies: &[String], purge: bool) -> Result<(), Failure> {
+    machines(cx).remember(name, |deployed| {
+        if !candies.is_empty() {
+            if let Some(held) = deployed.deploys.get_mut(deploy) {
+                held.layers.retain(|layer| !candies.contains(&layer.candy));
+            }
+            return;
+        }
+        deployed.deploys.remove(deploy);
+        if purge {
+            deployed.disposition = Disposition::default();
+        }
     })?;
     Ok(())
 }

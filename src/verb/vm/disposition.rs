@@ -11,9 +11,8 @@ use crate::exit::Failure;
 ///
 /// Where several are, the machine goes only when all of them let it.
 pub(crate) fn declared(workspace: &Workspace, name: &Name) -> Result<Option<Disposition>, Failure> {
-    let on_it = workspace.deploys().iter().filter(|(called, entry)| {
-        let vm = entry.deploy.vm.as_ref().map(|vm| vm.value.as_str()).or_else(|| called.strip_prefix("vm:"));
-        vm.is_some_and(|vm| super::name(vm).is_ok_and(|vm| vm == *name))
+    let on_it = workspace.deploys().iter().filter(|(_, entry)| {
+        entry.deploy.vm.as_ref().is_some_and(|vm| super::name(&vm.value).is_ok_and(|vm| vm == *name))
     });
     let mut all: Option<Disposition> = None;
     for (called, entry) in on_it {
@@ -67,13 +66,13 @@ mod tests {
         let lives = |ttl, keep_on_failure| Some(Ephemeral { ttl, keep_on_failure });
         let is = |disposable, ephemeral| Some(Disposition { disposable, ephemeral });
         for (deploys, want) in [
-            ("  local: {}\n  vm:other: {disposable: true}\n", None),
-            ("  vm:demo: {}\n", is(false, None)),
-            ("  vm:demo: {disposable: true}\n", is(true, None)),
+            ("  local: {}\n  other: {vm: other, disposable: true}\n", None),
+            ("  ci: {vm: demo}\n", is(false, None)),
+            ("  ci: {vm: demo, disposable: true}\n", is(true, None)),
             ("  ci: {vm: demo, ephemeral: {ttl: 2h}}\n", is(false, lives(Some(7200), false))),
             ("  ci: {vm: demo, ephemeral: {}}\n", is(false, lives(None, false))),
-            ("  vm:demo: {disposable: true}\n  ci: {vm: demo}\n", is(false, None)),
-            ("  vm:demo: {disposable: true}\n  ci: {vm: demo, ephemeral: {ttl: 1h}}\n", is(true, None)),
+            ("  a: {vm: demo, disposable: true}\n  b: {vm: demo}\n", is(false, None)),
+            ("  a: {vm: demo, disposable: true}\n  b: {vm: demo, ephemeral: {ttl: 1h}}\n", is(true, None)),
             (
                 "  a: {vm: demo, ephemeral: {ttl: 1h, keep_on_failure: true}}\n  b: {vm: demo, ephemeral: {ttl: 2h}}\n",
                 is(true, lives(Some(7200), true)),
@@ -81,6 +80,6 @@ mod tests {
         ] {
             assert_eq!(said(deploys).unwrap(), want, "{deploys}");
         }
-        assert!(said("  vm:demo: {ephemeral: {naming_pattern: x}}\n").is_err());
+        assert!(said("  ci: {vm: demo, ephemeral: {naming_pattern: x}}\n").is_err());
     }
 }

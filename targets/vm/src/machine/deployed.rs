@@ -1,4 +1,6 @@
-//! What a machine's state remembers of the deploy on it: what the deploy says of the machine, and what was added by hand.
+//! What a machine's state remembers of the deploys on it: what they say of the machine, and what was added by hand.
+
+use std::collections::BTreeMap;
 
 use charly_ir::message::Layer;
 use serde::{Deserialize, Serialize};
@@ -7,16 +9,30 @@ use super::life::now;
 use super::state::Lock;
 use super::{MachineError, Machines, Name};
 
-/// What is remembered of the deploy on a machine.
+/// What is remembered of the deploys on a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Deployed {
-    /// What the deploy says of the machine.
+    /// What they say of the machine.
     pub disposition: Disposition,
+    /// What each of them holds, by its name.
+    pub deploys: BTreeMap<String, Held>,
+}
+
+/// What a deploy holds beyond what is declared.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Held {
     /// The layers that were added by hand. The ledger knows them too, but it goes where the disk goes.
     pub layers: Vec<Layer>,
     /// Whether the last add failed.
     pub failed: bool,
+}
+
+impl Held {
+    /// Returns what its layers are asked for by.
+    pub fn references(&self) -> Vec<String> {
+        self.layers.iter().map(|layer| layer.reference.clone()).collect()
+    }
 }
 
 /// What a deploy says of the machine it is on.
@@ -34,7 +50,7 @@ pub struct Disposition {
 pub struct Ephemeral {
     /// How long, in seconds from when its disk was made; until somebody ends it where nothing is said.
     pub ttl: Option<u64>,
-    /// Whether it stays when the last add failed, for somebody to look at.
+    /// Whether it stays where the last add failed, for somebody to look at.
     pub keep_on_failure: bool,
 }
 
@@ -81,7 +97,7 @@ impl Machines {
         if state.born.is_none_or(|born| now() < born.saturating_add(*ttl)) {
             return Ok(Reaped::Alive);
         }
-        if *keep_on_failure && state.deployed.failed {
+        if *keep_on_failure && state.deployed.deploys.values().any(|held| held.failed) {
             return Ok(Reaped::Kept);
         }
         if !look {

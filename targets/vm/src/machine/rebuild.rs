@@ -49,8 +49,9 @@ impl Machines {
         fs::rename(&new.disk_path, &old.disk_path).map_err(MachineError::file("written", &old.disk_path))?;
         new.disk_path = old.disk_path;
         (new.instance_id, new.reseeded, new.born) = (Uuid::new_v4(), 0, Some(now()));
-        (new.observed, new.deployed.failed) = (None, false);
+        new.observed = None;
         new.snapshots.clear();
+        new.deployed.deploys.values_mut().for_each(|held| held.failed = false);
         self.seeded(&mut new)?;
         self.autostarted(&new)?;
         new.save(&self.settings.folder, &lock)?;

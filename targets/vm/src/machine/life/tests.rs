@@ -1,7 +1,7 @@
 use std::process::Command;
 
 use super::super::Disposition;
-use super::super::deployed::{Ephemeral, Reaped};
+use super::super::deployed::{Ephemeral, Held, Reaped};
 use super::super::spec::{Checksum, ChecksumKind, Source};
 use super::*;
 
@@ -113,7 +113,8 @@ fn only_one_verb_deletes_a_disk() {
         machines.forget_snapshot(&demo, "one").ok();
         machines.snapshots(&demo).ok();
         machines.autostart(&demo, false).ok();
-        machines.remember(&demo, |deployed| deployed.failed = !deployed.failed).ok();
+        machines.remember(&demo, |deployed| deployed.disposition.disposable = true).ok();
+        machines.remember(&demo, |deployed| deployed.disposition.disposable = false).ok();
         machines.reap(&demo, None, false).ok();
         machines.rebuild(&demo, &base, &mut fetcher, &mut |_| {}).ok();
         machines.include_in_ssh_config().ok();
@@ -290,7 +291,8 @@ fn only_what_has_outlived_what_its_deploy_says_is_reaped() {
         let state = place.create("demo", &place.spec()).unwrap();
         machines
             .remember(&demo, |deployed| {
-                (deployed.disposition, deployed.failed) = (remembered.clone(), failed);
+                deployed.disposition = remembered.clone();
+                deployed.deploys.insert("ci".into(), Held { failed, ..Held::default() });
             })
             .unwrap();
         assert_eq!(machines.reap(&demo, declared.as_ref(), true).unwrap(), want);
