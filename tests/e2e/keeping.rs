@@ -13,33 +13,42 @@ const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive
 const DISK: &str = "truncate --size 2M disk.raw
     printf '\\125\\252' | dd of=disk.raw bs=1 seek=510 conv=notrunc status=none";
 
-/// Brings the machine `demo` into a state, whatever it is in, and prints what tells its disk from any other.
-const BRING: &str = r#"set -eu
+/// Brings the machine `demo` into a state before each line of its input, runs `charly` with that line, and prints it with what tells
+/// the machine's disk from any other.
+const TRY: &str = r#"set -eu
 home=~/.local/state/charly/vm/demo
-saved=~/saved.json
-[ ! -e $home/pid ] || kill -KILL "$(cat $home/pid)" 2>/dev/null || :
-while pgrep --exact charly-demo >/dev/null; do sleep 0.02; done
-rm -f $home/pid
-cp $saved $home/state.json
-case $1 in
-  half-made) sed -i 's/"made": "whole"/"made": "begun"/' $home/state.json ;;
-  built) sed -i 's/"made": "whole"/"made": "built"/' $home/state.json ;;
-  stopped) ;;
-  absent) rm $home/state.json ;;
-  damaged) echo '{' > $home/state.json ;;
-  booting) charly --quiet vm start demo --no-wait ;;
-  paused)
-    charly --quiet vm start demo --no-wait
-    cd $home
-    perl -MIO::Socket::UNIX -e '
-      my $s = IO::Socket::UNIX->new(Peer => "qmp") or die; <$s>;
-      for ("qmp_capabilities", "stop") { print $s "{\"execute\":\"$_\"}\n"; <$s> }' ;;
-  crashed)
-    charly --quiet vm start demo --no-wait
-    kill -KILL "$(cat $home/pid)"
-    while pgrep --exact charly-demo >/dev/null; do sleep 0.02; done ;;
-esac
-"#;
+gone() { while pgrep --exact charly-demo >/dev/null; do sleep 0.02; done; }
+bring() {
+  [ ! -e $home/pid ] || kill -KILL "$(cat $home/pid)" 2>/dev/null || :
+  gone
+  rm -f $home/pid
+  cp ~/saved.json $home/state.json
+  case $1 in
+    half-made) sed -i 's/"made": "whole"/"made": "begun"/' $home/state.json ;;
+    built) sed -i 's/"made": "whole"/"made": "built"/' $home/state.json ;;
+    stopped) ;;
+    absent) rm $home/state.json ;;
+    damaged) echo '{' >$home/state.json ;;
+    booting) charly --quiet vm start demo --no-wait ;;
+    paused)
+      charly --quiet vm start demo --no-wait
+      (cd $home && perl -MIO::Socket::UNIX -e '
+        my $s = IO::Socket::UNIX->new(Peer => "qmp") or die; <$s>;
+        for ("qmp_capabilities", "stop") { print $s "{\"execute\":\"$_\"}\n"; <$s> }') ;;
+    crashed)
+      charly --quiet vm start demo --no-wait
+      kill -KILL "$(cat $home/pid)"
+      gone ;;
+  esac
+}
+which() { echo "$(stat --format %i $home/disk.qcow2) $(qemu-img snapshot -l --force-share $home/disk.qcow2 | grep -c ' mark ')"; }
+while read -r verb; do
+  bring $1 2>/dev/null
+  # What it says is another test's matter; what waits for a system in the machine would wait for ever.
+  timeout --signal KILL 3 charly $verb </dev/null >/dev/null 2>&1 || :
+  echo "$(which) $1: $verb"
+  charly vm destroy copy --disk -y >/dev/null 2>&1 || :
+done"#;
 
 /// Every verb that has to do with a machine, but those that are told to delete its disk; with `-y`, where that is no such order.
 const VERBS: &[(&str, &str)] = &[
@@ -78,30 +87,27 @@ const VERBS: &[(&str, &str)] = &[
 fn no_verb_deletes_a_disk_that_is_not_told_to() -> Result {
     let Some(world) = World::prepared("keeping", INSTALL)? else { return Ok(()) };
     world.ok("deploy", DISK);
-    let bring = format!("cat > bring.sh <<'END'\n{BRING}END");
-    world.ok("deploy", &bring);
+    world.ok("deploy", &format!("cat > try.sh <<'END'\n{TRY}\nEND"));
     world.code("deploy", 0, "charly vm import demo disk.raw --ram 128M && charly vm snapshot create demo mark");
     world.ok("deploy", "cp ~/.local/state/charly/vm/demo/state.json saved.json");
-    let disk = "~/.local/state/charly/vm/demo/disk.qcow2";
-    let which = format!("stat --format %i {disk}; qemu-img snapshot -l --force-share {disk} | grep --count ' mark '");
-    let before = world.ok("deploy", &which);
+    let before = world.ok("deploy", "stat --format '%i 1' ~/.local/state/charly/vm/demo/disk.qcow2");
 
     // One that is forgotten here would never be tried.
     let help = world.ok("deploy", "charly vm --help | sed --quiet '/^Commands:/,/^$/s/^  \\([a-z-]*\\) .*/\\1/p'");
     for verb in help.lines().filter(|verb| *verb != "help") {
         assert!(VERBS.iter().any(|(known, _)| *known == verb), "`vm {verb}` is tried in no state");
     }
+    let verbs: String = VERBS.iter().map(|(_, verb)| format!("{verb}\n")).collect();
     for state in ["half-made", "built", "stopped", "absent", "damaged", "booting", "paused", "crashed"] {
-        for (_, verb) in VERBS {
-            world.ok("deploy", &format!("sh bring.sh {state}"));
-            // What each of them says is another test's matter; what waits for a system waits for ever.
-            world.run("deploy", &format!("timeout --signal KILL 3 charly {verb} </dev/null"));
-            assert_eq!(world.ok("deploy", &which), before, "{state}: `{verb}`");
-            world.run("deploy", "charly vm destroy copy --disk -y");
+        let tried = world.ok("deploy", &format!("sh try.sh {state} <<'END'\n{verbs}END"));
+        assert_eq!(tried.lines().count(), VERBS.len(), "{tried}");
+        for line in tried.lines() {
+            assert!(line.starts_with(&format!("{} {state}: ", before.trim())), "{line}, and it was {before}");
         }
     }
-    world
-        .ok("deploy", "sh bring.sh stopped; charly vm destroy demo --disk -y; ! test -e ~/.local/state/charly/vm/demo");
+    let last =
+        "sh try.sh stopped </dev/null; charly vm destroy demo --disk -y; ! test -e ~/.local/state/charly/vm/demo";
+    world.ok("deploy", last);
     Ok(())
 }
 
@@ -171,10 +177,14 @@ fn a_machine_starts_with_its_host_and_leaves_no_unit() -> Result {
     // What it brought goes with it, whether it is told or taken away.
     world.code("deploy", 0, "charly vm autostart demo off");
     assert!(!lingers());
-    world.ok("deploy", "test ! -e ~/.config");
+    world.ok("deploy", "test ! -e ~/.config/systemd");
     world.ok("root", "loginctl enable-linger deploy");
     world.code("deploy", 0, "charly vm autostart demo on && systemctl --user is-enabled charly-demo");
-    world.code("deploy", 0, "charly vm destroy demo --disk -y && test ! -e ~/.config && ! pgrep --exact charly-demo");
+    world.code(
+        "deploy",
+        0,
+        "charly vm destroy demo --disk -y && test ! -e ~/.config/systemd && ! pgrep --exact charly-demo",
+    );
     assert!(lingers(), "it did before anybody asked for it");
     Ok(())
 }
@@ -203,5 +213,29 @@ fn only_what_has_outlived_its_deploy_is_reaped() -> Result {
     world.code("deploy", 5, "charly vm destroy plain --disk");
     world.code("deploy", 0, "charly vm destroy disposable --disk && charly vm destroy long --disk");
     world.code("deploy", 0, "charly vm list | grep --quiet plain");
+    Ok(())
+}
+
+#[test]
+fn a_uefi_has_variables_of_its_machines_own() -> Result {
+    let install =
+        format!("{INSTALL}\n    apt-get install --quiet --quiet --yes --no-install-recommends ovmf >/dev/null");
+    let Some(world) = World::prepared("uefi", &install)? else { return Ok(()) };
+    world.ok("deploy", DISK);
+    let source = "source: {imported: {disk_path: /home/deploy/disk.raw}}, ram: 256M";
+    let project =
+        format!("vm:\n  plain: {{{source}, firmware: uefi-insecure}}\n  secure: {{{source}, firmware: uefi-secure}}");
+    world.ok("deploy", &format!("echo '{project}' > charly.yml"));
+    for machine in ["plain", "secure"] {
+        let home = format!("/home/deploy/.local/state/charly/vm/{machine}");
+        let template = if machine == "secure" { "OVMF_VARS_4M.ms.fd" } else { "OVMF_VARS_4M.fd" };
+        world.code("deploy", 0, &format!("charly vm create {machine} --no-wait"));
+        // It finds nothing to boot from, and says so; that it wrote is in its own variables.
+        world
+            .ok("root", &format!("timeout 240 sh -c 'until grep -a -q BdsDxe {home}/console.log; do sleep 0.5; done'"));
+        world.ok("root", &format!("! cmp -s {home}/uefi.fd /usr/share/OVMF/{template}"));
+        world.code("deploy", 0, &format!("charly vm destroy {machine} -y && test -e {home}/uefi.fd"));
+        world.code("deploy", 0, &format!("charly vm destroy {machine} -y --disk && test ! -e {home}"));
+    }
     Ok(())
 }

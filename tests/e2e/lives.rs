@@ -84,6 +84,8 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     inside(&world, "demo", "sudo touch /run/e2e-go-on");
     world.code("deploy", 0, &format!("cd {FIXTURES} && charly bundle add vm:demo slow -y"));
     assert_eq!(inside(&world, "demo", "cat /opt/slow/*").trim(), "first\nlast");
+    // The next boot knows nothing of what lets it go on.
+    world.code("deploy", 0, &format!("cd {FIXTURES} && charly bundle del vm:demo slow -y"));
 
     // A crash is told, and survived; a shutdown is a shutdown.
     world.ok("deploy", &format!("kill -KILL $(cat {HOME}/pid); while pgrep --exact charly-demo; do sleep 0.05; done"));
@@ -120,7 +122,7 @@ fn a_machine_lives_and_loses_nothing() -> Result {
 
     // Made anew, it holds what its deploy held and nothing else; its key is still known.
     vm(&world, 0, "stop copy --force --shutdown-timeout 600");
-    world.code("deploy", 0, &format!("cd {FIXTURES} && charly bundle del vm:demo slow boots -y"));
+    world.code("deploy", 0, &format!("cd {FIXTURES} && charly bundle del vm:demo boots -y"));
     world.code("deploy", 5, "charly update vm:demo");
     world.code("deploy", 0, &format!("cd {FIXTURES} && charly update vm:demo -y"));
     assert_eq!(inside(&world, "demo", "ls; cat .local/share/charly-hello/greeting | wc --lines").trim(), "1");

@@ -75,8 +75,9 @@ impl Verb {
     }
 }
 
-/// How long a machine that somebody's deploy needs is waited for. Without KVM, a start takes a minute or two.
-const START: Duration = Duration::from_secs(600);
+/// How long a machine that somebody's deploy needs is waited for. Without KVM, a start takes a minute or two, a
+/// first one or a busy host's more.
+const START: Duration = Duration::from_secs(900);
 
 /// How long a machine is waited for.
 #[derive(Debug, clap::Args)]

@@ -92,6 +92,15 @@ pub fn overlay(path: &Path, base: &Path, base_format: DiskFormat, wanted: Option
     })
 }
 
+/// Makes an empty disk.
+pub fn empty(path: &Path, size: u64) -> Result<(), MachineError> {
+    whole(path, |part| {
+        let words = ["create", "-q", "-f", "qcow2"].map(AsRef::as_ref);
+        let size = size.to_string();
+        tool::run(PROGRAM, [&words[..], &[part.as_os_str(), size.as_ref()]].concat()).map(drop)
+    })
+}
+
 /// Copies a disk, or a snapshot of it. A copy of an overlay lies over the same base, which never changes.
 pub fn copy(
     path: &Path,

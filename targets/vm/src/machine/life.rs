@@ -341,11 +341,13 @@ impl Machines {
         remove(&home.join("state.json"))?;
         for entry in fs::read_dir(&home).map_err(MachineError::file("read", &home))? {
             let entry = entry.map_err(MachineError::file("read", &home))?;
-            if !kept.iter().any(|kept| entry.file_name() == *kept) {
+            let name = entry.file_name();
+            let is_disk = !disk && name.as_encoded_bytes().starts_with(spec::FURTHER.as_bytes());
+            if !is_disk && !kept.iter().any(|kept| name == *kept) {
                 remove(&entry.path())?;
             }
         }
-        if !keeps {
+        if fs::read_dir(&home).map_err(MachineError::file("read", &home))?.next().is_none() {
             fs::remove_dir(&home).map_err(MachineError::file("removed", &home))?;
         }
         self.follow_in_ssh_config()?;

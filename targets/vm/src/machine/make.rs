@@ -8,7 +8,7 @@ use charly_target_core::fetch::Fetcher;
 
 use super::base::Base;
 use super::life::{DISK, HOST_KEY, KEY, Machines, Settings, Step, Tell, known_snapshot, now};
-use super::spec::{DiskFormat, KeySource, Source, Spec};
+use super::spec::{Disk, DiskFormat, KeySource, Source, Spec};
 use super::state::{KeyInjection, Lock, Made};
 use super::{KeyPair, MachineError, Name, Rendered, State, base, bootstrap, disk, identity, port, seed};
 
@@ -84,13 +84,17 @@ impl Machines {
             return Ok(state);
         }
         if !state.disk_path.exists() {
-            if let Some(base) = self.base(&state.desired.source, fetcher, tell)? {
-                state.base = Some(base.path);
+            let base = self.base(&state.desired.source, fetcher, tell)?;
+            if let Some(Base { path, .. }) = &base {
+                state.base = Some(path.clone());
                 // Before the disk, so that one found after a kill is never without what it lies over.
                 state.save(&self.settings.folder, lock)?;
             }
             tell(Step::Disk);
-            self.make_disk(&mut state)?;
+            self.make_disk(&mut state, base.as_ref())?;
+        }
+        for further in &state.desired.disks {
+            disk::empty(&self.home(&state.name).join(further.file()), further.size)?;
         }
         state.born = Some(now());
         state.made = Made::Built;
@@ -119,12 +123,16 @@ impl Machines {
         })
     }
 
-    /// Makes a disk where the state says that it is to lie, over the base that it names.
-    pub(super) fn make_disk(&self, state: &mut State) -> Result<(), MachineError> {
+    /// Makes a disk where the state says that it is to lie, over a base where its source has one.
+    pub(super) fn make_disk(&self, state: &mut State, base: Option<&Base>) -> Result<(), MachineError> {
         let size = state.desired.disk_size;
-        match (state.desired.source.clone(), &state.base) {
-            (Source::Clone { from, snapshot }, _) => self.cloned(state, &from, snapshot.as_deref()),
-            (Source::Imported { path, format, in_place }, _) => {
+        if let Some(Base { path, format }) = base {
+            return disk::overlay(&state.disk_path, path, *format, size);
+        }
+        match state.desired.source.clone() {
+            Source::CloudImage { .. } | Source::Bootstrap(_) => Ok(()),
+            Source::Clone { from, snapshot } => self.cloned(state, &from, snapshot.as_deref()),
+            Source::Imported { path, format, in_place } => {
                 let path = PathBuf::from(path);
                 let format = format.map_or_else(|| disk::format(&path), Ok)?;
                 if !in_place {
@@ -138,13 +146,6 @@ impl Machines {
                 state.disk_path = path;
                 Ok(())
             }
-            (Source::CloudImage { .. } | Source::Bootstrap(_), Some(base)) => {
-                disk::overlay(&state.disk_path, base, disk::format(base)?, size)
-            }
-            (Source::CloudImage { .. } | Source::Bootstrap(_), None) => {
-                let what = format!("the base of `{}` is not known", state.name);
-                Err(MachineError::refused(what, "the same command makes it"))
-            }
         }
     }
 
@@ -154,6 +155,10 @@ impl Machines {
         self.needs_rest(&original, "copied")?;
         if let Some(snapshot) = snapshot {
             known_snapshot(&original, snapshot)?;
+        }
+        let (theirs, ours) = (self.home(from), self.home(&state.name));
+        for further in state.desired.disks.iter().map(Disk::file).filter(|file| theirs.join(file).exists()) {
+            disk::copy(&ours.join(&further), &theirs.join(&further), DiskFormat::Qcow2, None, None)?;
         }
         state.base.clone_from(&original.base);
         disk::copy(&state.disk_path, &original.disk_path, DiskFormat::Qcow2, snapshot, state.desired.disk_size)

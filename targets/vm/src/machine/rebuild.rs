@@ -8,14 +8,14 @@ use uuid::Uuid;
 use super::life::{Machines, Step, Tell, UEFI, backend, now, remove};
 use super::spec::Spec;
 use super::state::Lock;
-use super::{MachineError, Name, State};
+use super::{MachineError, Name, State, disk};
 
 /// What the new disk is called until it is whole.
 const NEXT: &str = "next.qcow2";
 
 impl Machines {
     /// Makes a machine's disk anew, from what is declared now, and throws the old one away with its snapshots. The machine has no
-    /// power afterwards.
+    /// power afterwards. Further disks stay as they are.
     ///
     /// The old disk goes when the new one is whole: what ends it before leaves everything as it was.
     pub fn rebuild(
@@ -39,11 +39,15 @@ impl Machines {
         new.ssh_port = spec.ssh.port.unwrap_or(old.ssh_port);
         new.charly_install_strategy = spec.charly_install;
         new.key_injection_resolved = Some(self.key(&new)?);
-        new.base = self.base(&spec.source, fetcher, tell)?.map(|base| base.path);
+        let base = self.base(&spec.source, fetcher, tell)?;
+        new.base = base.as_ref().map(|base| base.path.clone());
         tell(Step::Disk);
         new.disk_path = home.join(NEXT);
         remove(&new.disk_path)?;
-        self.make_disk(&mut new)?;
+        self.make_disk(&mut new, base.as_ref())?;
+        for further in &new.desired.disks {
+            disk::empty(&home.join(further.file()), further.size)?;
+        }
         backend(old.backend).cut(&home, &old)?;
         remove(&home.join(UEFI))?;
         fs::rename(&new.disk_path, &old.disk_path).map_err(MachineError::file("written", &old.disk_path))?;

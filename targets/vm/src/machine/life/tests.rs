@@ -2,7 +2,7 @@ use std::process::Command;
 
 use super::super::Disposition;
 use super::super::deployed::{Ephemeral, Held, Reaped};
-use super::super::spec::{Checksum, ChecksumKind, Source};
+use super::super::spec::{Checksum, ChecksumKind, Disk, Source};
 use super::*;
 
 /// A folder with machines, and a disk that they are made from.
@@ -267,6 +267,35 @@ fn what_is_rebuilt_has_a_disk_of_its_own_and_keeps_its_keys() {
     assert_eq!(below, new.base);
     assert_eq!(machines.get(&demo).unwrap(), new);
     assert!(!place.at("vm/demo/next.qcow2").exists());
+}
+
+#[test]
+fn further_disks_are_made_once_and_go_only_with_the_machines_own() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let Some(place) = Place::new() else { return };
+    let (demo, machines) = (name("demo"), &place.machines);
+    let data = Disk { name: "data".into(), size: 4 << 20 };
+    let spec = Spec { disks: vec![data], ..place.spec() };
+    place.create("demo", &spec).unwrap();
+    let path = place.at("vm/demo/disk-data.qcow2");
+    assert_eq!(disk::info(&path, DiskFormat::Qcow2).unwrap().virtual_size, 4 << 20);
+    let which = || fs::metadata(&path).unwrap().ino();
+    let first = which();
+    machines.rebuild(&demo, &spec, &mut place.fetcher(), &mut |_| {}).unwrap();
+    machines.destroy(&demo, false).unwrap();
+    machines.create(&demo, &spec, true, &mut place.fetcher(), &mut |_| {}).unwrap();
+    assert_eq!(which(), first);
+
+    // A copy has a copy of it.
+    disk::snapshot(&path, OnSnapshot::Create, "mark").unwrap();
+    disk::grow(&path, 5 << 20).unwrap();
+    let clone = Spec { source: Source::Clone { from: demo.clone(), snapshot: None }, ..spec };
+    place.create("copy", &clone).unwrap();
+    let copy = disk::info(&place.at("vm/copy/disk-data.qcow2"), DiskFormat::Qcow2).unwrap();
+    assert_eq!(copy.virtual_size, 5 << 20);
+    machines.destroy(&demo, true).unwrap();
+    assert!(!place.at("vm/demo").exists());
 }
 
 #[test]
