@@ -71,6 +71,8 @@ pub(crate) enum Verb {
     /// Build container images, look at them, hand them on
     #[command(subcommand)]
     Box(verb::boxes::Verb),
+    Update(verb::update::Args),
+    SshConfig(verb::ssh_config::Args),
     Validate(verb::validate::Args),
     Check(verb::check::Args),
     Why(verb::why::Args),
@@ -94,6 +96,8 @@ impl Verb {
             Self::Vm(verb) => verb.run(cx),
             Self::Box(verb) => verb.run(cx),
             Self::Inside(args) => verb::boxes::inside(&args),
+            Self::Update(args) => verb::update::run(cx, args),
+            Self::SshConfig(args) => verb::ssh_config::run(cx, &args),
             Self::Validate(args) => verb::validate::run(cx, &args),
             Self::Check(args) => verb::check::run(cx, &args),
             Self::Why(args) => verb::why::run(cx, &args),

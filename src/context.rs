@@ -54,6 +54,8 @@ pub(crate) struct Context {
     pub(crate) data: PathBuf,
     /// The machine's own file.
     pub(crate) machine_file: PathBuf,
+    /// The folder of the user's own units.
+    pub(crate) units: PathBuf,
     /// Whether repositories are looked up again.
     pub(crate) refresh: bool,
     /// The moment that nothing in an image is to be later than, in seconds since 1970.
@@ -79,18 +81,20 @@ impl Context {
         let home = home()?;
         let base = |variable: &str, below_home: &str| {
             let set = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-            set.unwrap_or_else(|| home.join(below_home)).join("charly")
+            set.unwrap_or_else(|| home.join(below_home))
         };
+        let own = |variable: &str, below_home: &str| base(variable, below_home).join("charly");
         Ok(Self {
             printer,
             interrupts,
             yes: globals.yes,
             project,
             working,
-            cache: base("XDG_CACHE_HOME", ".cache"),
-            state: base("XDG_STATE_HOME", ".local/state"),
-            data: base("XDG_DATA_HOME", ".local/share"),
-            machine_file: base("XDG_CONFIG_HOME", ".config").join(FILE_NAME),
+            cache: own("XDG_CACHE_HOME", ".cache"),
+            state: own("XDG_STATE_HOME", ".local/state"),
+            data: own("XDG_DATA_HOME", ".local/share"),
+            machine_file: own("XDG_CONFIG_HOME", ".config").join(FILE_NAME),
+            units: base("XDG_CONFIG_HOME", ".config").join("systemd/user"),
             home,
             refresh: globals.refresh,
             source_date_epoch: source_date_epoch()?,
@@ -111,6 +115,7 @@ impl Context {
             state: self.state.clone(),
             data: self.data.clone(),
             machine_file: self.machine_file.clone(),
+            units: self.units.clone(),
             refresh: self.refresh,
             source_date_epoch: self.source_date_epoch,
             runtime: OnceLock::new(),

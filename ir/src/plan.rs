@@ -549,7 +549,7 @@ impl Step {
         match &self.action {
             Action::Op(Op::Command(_)) => true,
             Action::Op(Op::Download(download)) => download.extract == Extract::Sh,
-            Action::RepoChange(repo) => matches!(repo.source, RepoSource::Copr(_) | RepoSource::Package { .. }),
+            Action::RepoChange(repo) => matches!(repo.source, RepoSource::Copr { .. }),
             _ => false,
         }
     }

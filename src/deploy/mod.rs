@@ -11,6 +11,6 @@ mod workshop;
 pub(crate) use compose::{Ask, Layers, absolute};
 pub(crate) use place::{Place, declared, find, this_machine};
 pub(crate) use reach::Reach;
-pub(crate) use recipe::{DeployRecipe, Downloads, Wishes, builders, run_id};
+pub(crate) use recipe::{DeployRecipe, Downloads, Outcome as Compiled, Wishes, builders, run_id};
 pub(crate) use secret::Secret;
 pub(crate) use workshop::workshop;

@@ -9,6 +9,8 @@ pub(crate) mod doctor;
 pub(crate) mod drift;
 pub(crate) mod man;
 pub(crate) mod skill;
+pub(crate) mod ssh_config;
+pub(crate) mod update;
 pub(crate) mod validate;
 pub(crate) mod vm;
 pub(crate) mod why;

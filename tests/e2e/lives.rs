@@ -2,7 +2,7 @@
 
 use charly_lab::Output;
 
-use crate::kit::{Result, World};
+use crate::kit::{FIXTURES, Result, World};
 
 /// What a machine of Debian's needs to carry machines. What makes their images is among it.
 const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive
@@ -34,7 +34,7 @@ fn stage(world: &World, machine: &str) -> String {
 
 /// One machine's whole life: emulated, so every boot counts.
 #[test]
-#[ignore = "takes ten minutes where QEMU has to emulate; run with `--ignored`"]
+#[ignore = "takes half an hour where QEMU has to emulate; run with `--ignored`"]
 fn a_machine_lives_and_loses_nothing() -> Result {
     let Some(world) = World::prepared("machines", INSTALL)? else { return Ok(()) };
     let absent = world.code("deploy", 3, "charly bundle add vm:demo hello");
@@ -64,15 +64,36 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     assert_eq!(inside(&world, "demo", "id --user --name; hostname").trim(), "debian\ndemo");
     assert_eq!(inside(&world, "demo", "df --block-size=1G --output=size / | tail --lines=1").trim(), "5");
 
-    world.code("deploy", 0, "charly bundle add vm:demo hello -y");
+    // Plain `ssh` gets there, for whom charly's own keys are strangers.
+    world.code("deploy", 0, "charly ssh-config --include");
+    let said = world.ok("deploy", "ssh -o BatchMode=yes charly-demo hostname");
+    assert_eq!(said.trim(), "demo");
+
+    world.code("deploy", 0, &format!("cd {FIXTURES} && charly bundle add vm:demo hello boots -y"));
     assert_eq!(inside(&world, "demo", "cat .local/share/charly-hello/greeting | wc --lines").trim(), "1");
+    assert_eq!(inside(&world, "demo", "cat /opt/boots/first").trim(), "first");
     inside(&world, "demo", "echo kept > mark; sync");
+
+    // The power goes in the middle of an add; what was done is there, and the same command does the rest.
+    let mut cut = world.start("deploy", "bundle add vm:demo slow -y");
+    let begun = "until charly vm ssh demo -- test -e /opt/slow/first; do sleep 0.5; done";
+    world.ok("deploy", &format!("timeout 300 sh -c '{begun}'"));
+    world.ok("deploy", &format!("kill -KILL $(cat {HOME}/pid); while pgrep --exact charly-demo; do sleep 0.05; done"));
+    assert_ne!(cut.wait().unwrap().code(), Some(0));
+    vm(&world, 0, "start demo --timeout 900");
+    inside(&world, "demo", "sudo touch /run/e2e-go-on");
+    world.code("deploy", 0, &format!("cd {FIXTURES} && charly bundle add vm:demo slow -y"));
+    assert_eq!(inside(&world, "demo", "cat /opt/slow/*").trim(), "first\nlast");
+    // The next boot knows nothing of what lets it go on.
+    world.code("deploy", 0, &format!("cd {FIXTURES} && charly bundle del vm:demo slow -y"));
 
     // A crash is told, and survived; a shutdown is a shutdown.
     world.ok("deploy", &format!("kill -KILL $(cat {HOME}/pid); while pgrep --exact charly-demo; do sleep 0.05; done"));
     assert_eq!(stage(&world, "demo"), "crashed");
-    world.code("deploy", 0, "charly bundle add vm:demo -y");
+    world.code("deploy", 0, &format!("cd {FIXTURES} && charly bundle add vm:demo -y"));
     assert_eq!(inside(&world, "demo", "cat mark").trim(), "kept");
+    let tree = "sudo find /home /opt /usr/local -xdev -type f -exec sha256sum {} + | sort | sha256sum";
+    let before = inside(&world, "demo", tree);
     vm(&world, 0, "snapshot create demo live");
     vm(&world, 0, "stop demo --shutdown-timeout 600");
     assert_eq!(stage(&world, "demo"), "stopped");
@@ -89,13 +110,23 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     assert_eq!(differ, [true, true, false, true], "{demo}{copy}");
 
     // What was changed since a snapshot is gone after it; what runs is not put back.
-    inside(&world, "demo", "rm mark; touch changed; sync");
+    world.ok("deploy", "ssh -o BatchMode=yes charly-copy true");
+    inside(&world, "demo", "rm mark; touch changed; sudo sh -c \"echo other > /opt/boots/first\"; sync");
     vm(&world, 5, "snapshot revert demo calm");
     vm(&world, 0, "stop demo --force --shutdown-timeout 600");
     vm(&world, 0, "snapshot revert demo calm");
     vm(&world, 0, "snapshot delete demo live");
     vm(&world, 0, "start demo --timeout 900");
     assert_eq!(inside(&world, "demo", "ls").trim(), "mark");
+    assert_eq!(inside(&world, "demo", tree), before);
+
+    // Made anew, it holds what its deploy held and nothing else; its key is still known.
+    vm(&world, 0, "stop copy --force --shutdown-timeout 600");
+    world.code("deploy", 0, &format!("cd {FIXTURES} && charly bundle del vm:demo boots -y"));
+    world.code("deploy", 5, "charly update vm:demo");
+    world.code("deploy", 0, &format!("cd {FIXTURES} && charly update vm:demo -y"));
+    assert_eq!(inside(&world, "demo", "ls; cat .local/share/charly-hello/greeting | wc --lines").trim(), "1");
+    world.ok("deploy", "ssh -o BatchMode=yes charly-demo true");
 
     // Nobody is deleted unasked, and a disk only by name.
     vm(&world, 5, "destroy demo");
@@ -105,6 +136,7 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     vm(&world, 0, "destroy demo --disk -y");
     vm(&world, 0, "destroy copy --disk -y");
     world.ok("deploy", &format!("test ! -e {HOME} && ! pgrep --exact charly-demo"));
+    world.ok("deploy", "charly ssh-config --no-include && test ! -e ~/.ssh/config");
     Ok(())
 }
 

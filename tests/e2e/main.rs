@@ -13,6 +13,7 @@ mod cuts;
 mod faults;
 mod identities;
 mod images;
+mod keeping;
 mod kit;
 mod lives;
 mod machines;

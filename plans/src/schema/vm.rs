@@ -15,6 +15,8 @@ record! {
         pub source: VmSource,
         /// The size of its disk, such as `20G`.
         pub disk_size: Option<Spanned<String>>,
+        /// Further disks, which keep what is on them when the machine is made anew.
+        pub disk: Vec<VmDisk>,
         /// Its memory; 4G where nothing is said.
         pub ram: Option<Spanned<String>>,
         /// Its CPUs; 2 where nothing is said.
@@ -53,6 +55,16 @@ record! {
         pub clone as "clone": Option<Spanned<CloneSource>>,
         /// A disk that is there already.
         pub imported: Option<Spanned<ImportedSource>>,
+    }
+}
+
+record! {
+    /// A further disk of a machine: empty at first, and nothing in it is ever changed from outside.
+    pub struct VmDisk {
+        /// Names it; the machine finds it as `/dev/disk/by-id/virtio-NAME`.
+        pub name: Spanned<String>,
+        /// Its size, such as `10G`.
+        pub size: Spanned<String>,
     }
 }
 

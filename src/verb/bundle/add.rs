@@ -13,7 +13,7 @@ use charly_target_core::wire::ClientError;
 use super::fleet::{self, Width};
 use super::{artifact, plan};
 use crate::context::Context;
-use crate::deploy::{DeployRecipe, Place, Reach, Secret, Wishes, absolute, declared};
+use crate::deploy::{Compiled, DeployRecipe, Place, Reach, Secret, Wishes, absolute, declared};
 use crate::exit::{Exit, Failure, Outcome, of_verdict};
 use crate::output::{Line, Policy, Progress, Summary, Timings};
 use crate::verb::{self, check};
@@ -22,7 +22,7 @@ use crate::verb::{self, check};
 ///
 /// Shows what is about to change, does it, and says how to undo it. What is there already is verified, not done again.
 /// Whatever ends a run early, the same command goes on from there.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     what: What,
@@ -88,7 +88,7 @@ pub(crate) struct Compile {
     builder_image: Vec<(Option<BuilderKind>, String)>,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Gates {
     /// Allow adding package repositories and the keys they are trusted by
     #[arg(long)]
@@ -118,6 +118,18 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     }
 }
 
+/// Adds these layers as well as what was asked for.
+pub(crate) fn with(cx: &Context, mut args: Args, layers: Vec<String>) -> Outcome {
+    args.what.layers.extend(layers);
+    one(cx, &args)
+}
+
+/// Adds these layers to another deploy of the same machine, in the same way.
+pub(crate) fn again(cx: &Context, args: &Args, deploy: &str, layers: Vec<String>) -> Outcome {
+    let what = What { name: deploy.to_owned(), layers, add_candy: Vec::new(), ..args.what.clone() };
+    one(cx, &Args { what, rerun: Vec::new(), ..args.clone() })
+}
+
 /// Adds to one deploy, and asks what must be asked.
 fn one(cx: &Context, args: &Args) -> Outcome {
     let mode = if cx.yes { Mode::Go { gates: Gate::ALL.into() } } else { Mode::Ask };
@@ -129,8 +141,9 @@ fn one(cx: &Context, args: &Args) -> Outcome {
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
     let answer = cx.block_on(place.target.add(&recipe, run));
     progress.finish()?;
-    let done = answer.map_err(|error| broke_off(error, &progress))?.done;
     let outcome = recipe.outcome();
+    remember(cx, &place, answer.as_ref().ok().map(|answer| &answer.done.verdict), outcome.as_ref())?;
+    let done = answer.map_err(|error| broke_off(error, &progress))?.done;
     if done.verdict == Verdict::Ok {
         let undo = undo(&args.what);
         cx.printer.say(Summary { done: &done, took: began.elapsed(), undo: Some(&undo) });
@@ -144,6 +157,13 @@ fn one(cx: &Context, args: &Args) -> Outcome {
         cx.printer.line(&Line::result(exit, Some(&done)))?;
     }
     Ok(exit)
+}
+
+/// Has a virtual machine's state remember what an add came to.
+fn remember(cx: &Context, place: &Place, verdict: Option<&Verdict>, outcome: Option<&Compiled>) -> Result<(), Failure> {
+    let layers = outcome.map(|outcome| outcome.layers.as_slice()).unwrap_or_default();
+    let added = |machine| verb::vm::deployed::added(cx, machine, &place.name, verdict, layers);
+    place.machine.as_ref().map_or(Ok(()), added)
 }
 
 /// Tells of a run that broke off how far it came.
@@ -164,9 +184,12 @@ fn several(cx: &Context, args: &Args, names: &[String]) -> Outcome {
         let what = What { name: name.to_owned(), ..args.what.clone() };
         let (place, recipe) = prepare(cx, &what, wishes.clone(), Power::On)?;
         let run = Run { observer: &mut *line, interrupts: cx.interrupts.clone() };
-        let done = cx.block_on(place.target.add(&recipe, run))?.done;
+        let answer = cx.block_on(place.target.add(&recipe, run));
+        let outcome = recipe.outcome();
+        remember(cx, &place, answer.as_ref().ok().map(|answer| &answer.done.verdict), outcome.as_ref())?;
+        let done = answer?.done;
         of_verdict(&done.verdict)?;
-        if let Some(outcome) = recipe.outcome() {
+        if let Some(outcome) = outcome {
             artifact::bring_back(cx, &*place.target, &outcome.plan)?;
         }
         if args.verify {
@@ -182,6 +205,26 @@ fn several(cx: &Context, args: &Args, names: &[String]) -> Outcome {
 }
 
 impl Args {
+    /// Returns what the user calls the deploy.
+    pub(crate) fn name(&self) -> &str {
+        &self.what.name
+    }
+
+    /// Returns how it is reached.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.what.reach
+    }
+
+    /// Tells whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Tells whether a layer is named.
+    pub(crate) fn names_layers(&self) -> bool {
+        !self.what.layers.is_empty() || !self.what.add_candy.is_empty()
+    }
+
     fn wishes(&self, cx: &Context, mode: Mode) -> Result<Wishes, Failure> {
         let reboot = match self.reboot {
             Some(Reboot::Stop) => Some(RebootPolicy::Stop),
@@ -218,6 +261,7 @@ pub(super) fn prepare(
     let mut place = declared(cx, &workspace, &what.name, &what.reach)?;
     if let (Power::On, Some(machine)) = (power, &place.machine) {
         verb::vm::running(cx, machine)?;
+        verb::vm::deployed::declared(cx, &workspace, machine)?;
         // Its port may be another since it was started.
         place = declared(cx, &workspace, &what.name, &what.reach)?;
     }

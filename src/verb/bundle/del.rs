@@ -7,6 +7,7 @@ use charly_ir::plan::Gate;
 use charly_plans::load::Workspace;
 use charly_plans::resolve::LayerRef;
 use charly_target_core::target::Run;
+use charly_target_core::wire::Answer;
 
 use super::add::broke_off;
 use super::fleet::{self, Width};
@@ -14,6 +15,7 @@ use crate::context::Context;
 use crate::deploy::{Place, Reach, absolute, find, run_id};
 use crate::exit::{Exit, Failure, Outcome, Told, of_verdict};
 use crate::output::{Line, PlanView, Policy, Progress, Summary, Timings};
+use crate::verb;
 
 /// Take a deploy away, or the LAYERs of it that were added by hand
 ///
@@ -78,6 +80,17 @@ impl Removal<'_> {
             sudo_password: self.sudo_password.clone(),
         })
     }
+
+    /// Has a virtual machine's state remember what was taken away.
+    fn remember(&self, cx: &Context, place: &Place, hello: &Hello, verdict: &Verdict) -> Result<(), Failure> {
+        match &place.machine {
+            Some(machine) if *verdict == Verdict::Ok && !self.args.dry_run => {
+                let candies = layers(place, &self.asked, hello, &self.workspace)?;
+                verb::vm::deployed::removed(cx, machine, &place.name, &candies, self.args.purge)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Takes one deploy away, and asks what must be asked.
@@ -99,7 +112,8 @@ fn one(cx: &Context, removal: &Removal<'_>) -> Outcome {
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
     let answer = cx.block_on(place.target.del(&request, run));
     progress.finish()?;
-    let done = answer.map_err(|error| broke_off(error, &progress))?.done;
+    let Answer { hello, done, .. } = answer.map_err(|error| broke_off(error, &progress))?;
+    removal.remember(cx, &place, &hello, &done.verdict)?;
     if let Some(diff) = progress.diff.as_ref().filter(|_| args.dry_run && !cx.printer.is_json()) {
         cx.printer.data(PlanView { diff, verbose: cx.printer.verbose })?;
     } else if done.verdict == Verdict::Ok {
@@ -129,7 +143,8 @@ fn several(cx: &Context, removal: &Removal<'_>, names: &[String]) -> Outcome {
         let place = find(cx, &removal.workspace, name, &args.reach)?;
         let request = |hello: &Hello| Ok(removal.from(&place, hello, mode.clone()).map_err(Told)?);
         let run = Run { observer: line, interrupts: cx.interrupts.clone() };
-        let done = cx.block_on(place.target.del(&request, run))?.done;
+        let Answer { hello, done, .. } = cx.block_on(place.target.del(&request, run))?;
+        removal.remember(cx, &place, &hello, &done.verdict)?;
         of_verdict(&done.verdict)?;
         Ok(done)
     })

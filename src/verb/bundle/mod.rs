@@ -1,6 +1,6 @@
 //! Deploys.
 
-mod add;
+pub(crate) mod add;
 mod artifact;
 mod del;
 mod fleet;

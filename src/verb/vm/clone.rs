@@ -3,7 +3,7 @@
 use charly_target_vm::machine::spec::Source;
 
 use super::source::Shape;
-use super::{done, machines, name, tell};
+use super::{deployed, done, machines, name, tell};
 use crate::context::Context;
 use crate::deploy::Downloads;
 use crate::exit::Outcome;
@@ -27,11 +27,13 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let machines = machines(cx);
     let mut spec = machines.get(&from)?.desired;
     spec.source = Source::Clone { from, snapshot: args.snapshot.clone() };
-    // What leads into the original stays the original's.
+    // What leads into the original stays the original's; and nobody asked for a second machine at every start.
     spec.forwards.clear();
+    spec.autostart = false;
     (spec.ssh.port, spec.mac, spec.cloud_init.hostname) = (None, None, None);
     args.shape.apply(&mut spec);
     machines.create(&name, &spec, false, &mut Downloads::new(cx).fetcher(), &mut tell(cx.printer))?;
+    deployed::declared(cx, &cx.workspace_with_mistakes(), &name)?;
     cx.printer.say(format_args!("start it with `charly vm start {name}`"));
     done(cx)
 }

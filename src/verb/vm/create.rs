@@ -1,7 +1,7 @@
 //! `vm create`
 
 use super::source::Wanted;
-use super::{Wait, done, machines, name, tell};
+use super::{Wait, deployed, disposition, done, machines, name, tell};
 use crate::context::Context;
 use crate::deploy::Downloads;
 use crate::exit::Outcome;
@@ -29,7 +29,11 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let name = name(&args.name)?;
     let spec = args.wanted.spec(cx, &name)?;
     let machines = machines(cx);
+    let workspace = cx.workspace_with_mistakes();
+    // What cannot be taken as it is declared is refused before anything is made.
+    disposition::declared(&workspace, &name)?;
     machines.create(&name, &spec, args.adopt, &mut Downloads::new(cx).fetcher(), &mut tell(cx.printer))?;
+    deployed::declared(cx, &workspace, &name)?;
     if args.no_start {
         cx.printer.say(format_args!("start it with `charly vm start {name}`"));
         return done(cx);

@@ -6,7 +6,7 @@ use charly_target_vm::machine::Spec;
 use charly_target_vm::machine::spec::Source;
 
 use super::source::Shape;
-use super::{done, machines, name, tell};
+use super::{deployed, done, machines, name, tell};
 use crate::context::Context;
 use crate::deploy::Downloads;
 use crate::exit::{Failure, Outcome};
@@ -44,6 +44,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     }
     args.shape.apply(&mut spec);
     machines(cx).create(&name, &spec, false, &mut Downloads::new(cx).fetcher(), &mut tell(cx.printer))?;
+    deployed::declared(cx, &cx.workspace_with_mistakes(), &name)?;
     cx.printer.say(format_args!("start it with `charly vm start {name}`"));
     done(cx)
 }

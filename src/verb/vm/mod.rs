@@ -1,17 +1,21 @@
 //! Virtual machines.
 
+mod autostart;
 mod build;
 mod clone;
 mod console;
 mod cp_box;
 mod create;
-mod destroy;
+pub(crate) mod deployed;
+pub(crate) mod destroy;
+pub(crate) mod disposition;
 mod import;
 mod list;
+mod reap;
 mod restart;
 mod show;
 mod snapshot;
-mod source;
+pub(crate) mod source;
 mod ssh;
 mod start;
 mod stop;
@@ -19,7 +23,7 @@ mod stop;
 use std::time::Duration;
 
 use charly_ir::message::Problem;
-use charly_target_vm::machine::{BadName, MachineError, Machines, Name, Settings, Stage, State, Step};
+use charly_target_vm::machine::{Autostart, BadName, MachineError, Machines, Name, Settings, Stage, State, Step};
 use clap::Subcommand;
 
 use crate::context::Context;
@@ -43,6 +47,8 @@ pub(crate) enum Verb {
     Snapshot(snapshot::Verb),
     Clone(clone::Args),
     Import(import::Args),
+    Autostart(autostart::Args),
+    Reap(reap::Args),
     CpBox(cp_box::Args),
 }
 
@@ -62,18 +68,21 @@ impl Verb {
             Self::Snapshot(verb) => verb.run(cx),
             Self::Clone(args) => clone::run(cx, &args),
             Self::Import(args) => import::run(cx, &args),
+            Self::Autostart(args) => autostart::run(cx, &args),
+            Self::Reap(args) => reap::run(cx, &args),
             Self::CpBox(args) => cp_box::run(cx, &args),
         }
     }
 }
 
-/// How long a machine that somebody's deploy needs is waited for. Without KVM, a start takes a minute or two.
-const START: Duration = Duration::from_secs(600);
+/// How long a machine that somebody's deploy needs is waited for. Without KVM, a start takes a minute or two, a
+/// first one or a busy host's more.
+const START: Duration = Duration::from_secs(900);
 
 /// How long a machine is waited for.
 #[derive(Debug, clap::Args)]
 struct Wait {
-    /// Do not wait until its sshd answers
+    /// Do not wait until one can log in
     #[arg(long)]
     no_wait: bool,
     /// Wait at most so long
@@ -82,7 +91,7 @@ struct Wait {
 }
 
 impl Wait {
-    /// Waits until a machine's sshd answers, and says how to come in.
+    /// Waits until one can log in to a machine, and says how to come in.
     fn ready(&self, cx: &Context, machines: &Machines, state: &State) -> Outcome {
         if !self.no_wait {
             let at_most = Duration::from_secs(self.timeout.into());
@@ -111,11 +120,26 @@ pub(crate) fn running(cx: &Context, name: &Name) -> Result<(), Failure> {
 
 /// Returns all machines of the user.
 pub(crate) fn machines(cx: &Context) -> Machines {
+    // Where a service is started, the user's own variables are not.
+    let kept = [
+        ("XDG_STATE_HOME", &cx.state, ".local/state"),
+        ("XDG_DATA_HOME", &cx.data, ".local/share"),
+        ("XDG_CACHE_HOME", &cx.cache, ".cache"),
+    ];
+    let elsewhere = kept.into_iter().filter_map(|(variable, own, usual)| {
+        let base = own.parent()?.to_path_buf();
+        (base != cx.home.join(usual)).then_some((variable, base))
+    });
     Machines::new(Settings {
         folder: cx.state.join("vm"),
         bases: cx.data.join("base"),
         work: cx.cache.join("vm"),
         home: cx.home.clone(),
+        autostart: Autostart {
+            units: cx.units.clone(),
+            program: std::env::current_exe().unwrap_or_else(|_| "charly".into()),
+            environment: elsewhere.collect(),
+        },
     })
 }
 
@@ -126,7 +150,7 @@ pub(crate) fn name(text: &str) -> Result<Name, Failure> {
 }
 
 /// Says what a making or a start is at.
-fn tell(printer: Printer) -> impl FnMut(Step) {
+pub(crate) fn tell(printer: Printer) -> impl FnMut(Step) {
     move |step| match step {
         Step::Fetching(url) => printer.say(format_args!("looking for {url}")),
         Step::Bootstrapping(what) => {
@@ -136,7 +160,7 @@ fn tell(printer: Printer) -> impl FnMut(Step) {
         Step::Starting => printer.say("starting it"),
         Step::Slow(why) => printer.say(format_args!("warning: it runs in software emulation, slowly: {why}")),
         Step::Port(port) => printer.say(format_args!("its port was taken; it is now {port}")),
-        Step::Booting => printer.say("waiting until its sshd answers"),
+        Step::Booting => printer.say("waiting until one can log in"),
     }
 }
 

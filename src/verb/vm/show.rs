@@ -1,6 +1,6 @@
 //! `vm show`
 
-use charly_target_vm::machine::{Spec, size};
+use charly_target_vm::machine::{Spec, State, size};
 use serde_json::json;
 
 use super::list::word;
@@ -42,10 +42,23 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         ("base", state.base.as_ref().map(|base| base.display().to_string())),
         ("snapshots", Some(state.snapshots.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(" "))),
         ("started", state.observed.as_ref().map(|seen| format!("{} on {}", when(seen.at), seen.accelerator))),
+        ("starts", state.desired.autostart.then(|| "with this machine".to_owned())),
+        ("lives", lives(&state)),
         ("first boot", changed.then(|| format!("declared otherwise by now; `charly vm start {name} --reseed`"))),
     ];
     let more = more.into_iter().filter_map(|(key, value)| Some((key, value.filter(|value| !value.is_empty())?)));
     rows.extend(more.map(|(key, value)| vec![key.to_owned(), value]));
     cx.printer.data(columns(&rows))?;
     done(cx)
+}
+
+/// Says how long a machine lives, and what may happen to it without a question.
+fn lives(state: &State) -> Option<String> {
+    let disposition = &state.deployed.disposition;
+    let Some(ephemeral) = &disposition.ephemeral else {
+        return disposition.disposable.then(|| "until it is thrown away, which nobody is asked about".to_owned());
+    };
+    let until = state.born.zip(ephemeral.ttl).map(|(born, ttl)| when(born.saturating_add(ttl)));
+    let until = until.map_or_else(|| "for a while".to_owned(), |until| format!("until {until}"));
+    Some(if ephemeral.keep_on_failure { format!("{until}, longer if the last add failed") } else { until })
 }

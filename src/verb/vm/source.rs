@@ -99,7 +99,7 @@ impl Shape {
 }
 
 /// Returns what the project declares of a machine, if it does.
-pub(super) fn declared(cx: &Context, name: &Name, allow_unverified: bool) -> Result<Option<Spec>, Failure> {
+pub(crate) fn declared(cx: &Context, name: &Name, allow_unverified: bool) -> Result<Option<Spec>, Failure> {
     let workspace = cx.workspace()?;
     let declared = workspace.vms().get(name.as_str());
     Ok(declared.map(|declared| Spec::resolve(declared, allow_unverified)).transpose()?)

@@ -1,8 +1,9 @@
 //! `vm ssh`
 
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::Command;
+
+use charly_target_vm::machine::ssh_config::quoted;
 
 use super::{machines, name};
 use crate::context::Context;
@@ -36,20 +37,4 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let error = ssh.arg("--").arg(&endpoint.host).args(&args.command).exec();
     Err(Failure::error(Exit::Failed, anyhow::Error::new(error).context("`ssh` cannot be run"))
         .hint("install `openssh-client` (Debian, Ubuntu) or `openssh` (Fedora, Arch, Alpine)"))
-}
-
-/// Writes a path as one value of an option of `ssh`, in which `%` begins a token.
-fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_one_value() {
-        assert_eq!(quoted(Path::new("/a b/50%\"")), r#""/a b/50%%\"""#);
-    }
 }

@@ -5,7 +5,7 @@ use super::{Wait, machines, name, tell};
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
 
-/// Start a machine, and wait until its sshd answers
+/// Start a machine, and wait until one can log in
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The machine

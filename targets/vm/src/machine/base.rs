@@ -68,15 +68,23 @@ pub fn keep(folder: &Path, from: &Path, digest: Digest) -> Result<Base, MachineE
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(folder).map_err(MachineError::file("made", folder))?;
+    // One at a time, so that what was left half copied has one name and takes the space of one.
+    let lock = folder.join(".lock");
+    let _lock =
+        File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(MachineError::file("locked", &lock))?;
+    if let Some(known) = known(folder, digest) {
+        return Ok(known);
+    }
     let path = folder.join(format!("{digest}.{}", disk::name(format)));
-    let part = tempfile::Builder::new().prefix(".part-").tempdir_in(folder);
-    let part = part.map_err(MachineError::file("written", folder))?;
-    let own = part.path().join("base");
+    let part = folder.join(".part");
+    let absent = |error: io::Error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) };
     // A copy of its own: whoever holds the other name may write through it.
-    fs::copy(from, &own)
-        .and_then(|_| fs::set_permissions(&own, Permissions::from_mode(0o444)))
-        .and_then(|()| File::open(&own)?.sync_all())
-        .and_then(|()| fs::rename(&own, &path))
+    fs::remove_file(&part)
+        .or_else(absent)
+        .and_then(|()| fs::copy(from, &part))
+        .and_then(|_| fs::set_permissions(&part, Permissions::from_mode(0o444)))
+        .and_then(|()| File::open(&part)?.sync_all())
+        .and_then(|()| fs::rename(&part, &path))
         .map_err(MachineError::file("written", &path))?;
     Ok(Base { path, format })
 }

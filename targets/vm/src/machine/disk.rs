@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::spec::DiskFormat;
@@ -90,6 +92,15 @@ pub fn overlay(path: &Path, base: &Path, base_format: DiskFormat, wanted: Option
     })
 }
 
+/// Makes an empty disk.
+pub fn empty(path: &Path, size: u64) -> Result<(), MachineError> {
+    whole(path, |part| {
+        let words = ["create", "-q", "-f", "qcow2"].map(AsRef::as_ref);
+        let size = size.to_string();
+        tool::run(PROGRAM, [&words[..], &[part.as_os_str(), size.as_ref()]].concat()).map(drop)
+    })
+}
+
 /// Copies a disk, or a snapshot of it. A copy of an overlay lies over the same base, which never changes.
 pub fn copy(
     path: &Path,
@@ -158,11 +169,16 @@ fn whole(path: &Path, make: impl FnOnce(&Path) -> Result<(), MachineError>) -> R
     }
     make(&part)?;
     let durable = File::open(&part).and_then(|file| file.sync_all());
-    // Unlike a renamed one, a link never takes a name that is in use.
-    durable
-        .and_then(|()| fs::hard_link(&part, path))
-        .and_then(|()| fs::remove_file(&part))
-        .map_err(MachineError::file("written", path))
+    durable.and_then(|()| name_it(&part, path)).map_err(MachineError::file("written", path))
+}
+
+/// Gives a file its name, which it takes from no other.
+fn name_it(part: &Path, path: &Path) -> io::Result<()> {
+    match renameat_with(CWD, part, CWD, path, RenameFlags::NOREPLACE) {
+        // File systems that know no such thing know links, which take no name that is in use either.
+        Err(Errno::INVAL | Errno::NOSYS) => fs::hard_link(part, path).and_then(|()| fs::remove_file(part)),
+        done => Ok(done?),
+    }
 }
 
 fn at_least(least: u64, wanted: Option<u64>) -> Result<u64, MachineError> {

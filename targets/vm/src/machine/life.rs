@@ -1,7 +1,7 @@
 //! A machine's life: absent, built, stopped, booting, ready, and back.
 //!
 //! Every step of a making is repeated without harm: whatever ends it early, the same command goes on from there.
-//! Invariant: only [`Machines::destroy`] deletes a disk, and only where it is told to.
+//! Invariant: only [`Machines::destroy`], [`Machines::reap`] and [`Machines::rebuild`] delete a disk, and only where they are told to.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ use super::disk::OnSnapshot;
 use super::qemu::{Qemu, line};
 use super::spec::{DiskFormat, Spec};
 use super::state::{self, Lock, Made, Snapshot, Started, home};
-use super::{MachineError, Name, State, disk, port, ready, spec};
+use super::{Autostart, MachineError, Name, State, disk, port, ready, spec};
 
 /// How often another port is tried where somebody takes the one that was free.
 const PORTS: usize = 8;
@@ -31,8 +31,20 @@ pub struct Settings {
     pub bases: PathBuf,
     /// A folder for what may be thrown away.
     pub work: PathBuf,
-    /// The user's home folder, which `~` in the path of a key stands for.
+    /// The user's home folder, which `~` in the path of a key stands for, and where ssh_config(5) lies.
     pub home: PathBuf,
+    /// How machines are started with their host.
+    pub autostart: Autostart,
+}
+
+#[cfg(test)]
+impl Settings {
+    /// Keeps everything below one folder.
+    pub(super) fn below(folder: &Path) -> Self {
+        let at = |name: &str| folder.join(name);
+        let autostart = Autostart { units: at("units"), program: at("charly"), environment: Vec::new() };
+        Self { folder: at("vm"), bases: at("base"), work: at("work"), home: at("home"), autostart }
+    }
 }
 
 /// All machines of a user.
@@ -51,9 +63,9 @@ pub enum Stage {
     Built,
     /// It has no power.
     Stopped,
-    /// It has power, and its sshd does not answer yet.
+    /// It has power, and nobody can log in yet.
     Booting,
-    /// Its sshd answers.
+    /// One can log in.
     Ready,
     /// It is held.
     Paused,
@@ -76,7 +88,7 @@ pub enum Step {
     Slow(String),
     /// Its port was taken, and it has another.
     Port(u16),
-    /// Its sshd is waited for.
+    /// It is waited for.
     Booting,
 }
 
@@ -138,7 +150,7 @@ impl Machines {
             Power::Lost if state.observed.as_ref().is_some_and(|seen| seen.host_boot == host_boot()) => Stage::Crashed,
             Power::Off | Power::Lost => Stage::Stopped,
             Power::Paused => Stage::Paused,
-            Power::On if ready::answers(state.ssh_port) => Stage::Ready,
+            Power::On if ready::answers(&state.endpoint(&self.settings.folder)) => Stage::Ready,
             Power::On => Stage::Booting,
         })
     }
@@ -169,8 +181,10 @@ impl Machines {
         let state = self.begin(name, spec, adopt, &lock)?;
         let mut state = self.built(state, fetcher, tell, &lock)?;
         self.seeded(&mut state)?;
+        self.autostarted(&state)?;
         state.made = Made::Whole;
         state.save(&self.settings.folder, &lock)?;
+        self.follow_in_ssh_config()?;
         Ok(state)
     }
 
@@ -180,7 +194,7 @@ impl Machines {
         self.started(self.whole(name)?, tell, &lock)
     }
 
-    /// Waits until a machine's sshd answers.
+    /// Waits until one can log in to a machine.
     pub fn await_ready(
         &self,
         state: &State,
@@ -191,7 +205,7 @@ impl Machines {
         tell(Step::Booting);
         let home = self.home(&state.name);
         let runs = || Ok(matches!(backend(state.backend).power(&home, state)?, Power::On | Power::Paused));
-        ready::wait(&state.name, state.ssh_port, at_most, interrupts, &runs)
+        ready::wait(&state.name, &state.endpoint(&self.settings.folder), at_most, interrupts, &runs)
     }
 
     /// Takes a machine's power; fine where it has none.
@@ -305,28 +319,38 @@ impl Machines {
 
     /// Takes a machine away. Its disk stays, with the keys that open it, unless `disk` says otherwise.
     pub fn destroy(&self, name: &Name, disk: bool) -> Result<Destroyed, MachineError> {
-        let _lock = Lock::take(&self.settings.folder, name)?;
-        let home = self.home(name);
+        let lock = Lock::take(&self.settings.folder, name)?;
         self.is_there(name, disk)?;
+        self.destroyed(name, disk, &lock)
+    }
+
+    pub(super) fn destroyed(&self, name: &Name, disk: bool, _: &Lock) -> Result<Destroyed, MachineError> {
+        let home = self.home(name);
         let (state, left) = (State::load(&self.settings.folder, name)?, home.join(DISK));
         if let Some(state) = &state {
             backend(state.backend).cut(&home, state)?;
+            self.end_unit(name);
+            // Before the machine, so that no unit is left that starts none.
+            self.disable(name)?;
         }
         let path = state.map_or(left, |state| state.disk_path);
         // What was adopted where it lay is its owner's.
         let keeps = (!disk || !path.starts_with(&home)) && path.exists();
-        let kept: &[&str] = if keeps { &[DISK, KEY, KEY_PUBLIC, HOST_KEY, HOST_KEY_PUBLIC, "uefi.fd"] } else { &[] };
+        let kept: &[&str] = if keeps { &[DISK, KEY, KEY_PUBLIC, HOST_KEY, HOST_KEY_PUBLIC, UEFI] } else { &[] };
         // The state goes first: from then on there is no machine, and what is left is only files.
         remove(&home.join("state.json"))?;
         for entry in fs::read_dir(&home).map_err(MachineError::file("read", &home))? {
             let entry = entry.map_err(MachineError::file("read", &home))?;
-            if !kept.iter().any(|kept| entry.file_name() == *kept) {
+            let name = entry.file_name();
+            let is_disk = !disk && name.as_encoded_bytes().starts_with(spec::FURTHER.as_bytes());
+            if !is_disk && !kept.iter().any(|kept| name == *kept) {
                 remove(&entry.path())?;
             }
         }
-        if !keeps {
+        if fs::read_dir(&home).map_err(MachineError::file("read", &home))?.next().is_none() {
             fs::remove_dir(&home).map_err(MachineError::file("removed", &home))?;
         }
+        self.follow_in_ssh_config()?;
         Ok(Destroyed { kept: keeps.then_some(path) })
     }
 
@@ -397,6 +421,7 @@ impl Machines {
                     state.ssh_port = port::free(&self.ports()?)?;
                     self.know_host(&state)?;
                     state.save(&self.settings.folder, lock)?;
+                    self.follow_in_ssh_config()?;
                     tell(Step::Port(state.ssh_port));
                 }
             }
@@ -445,9 +470,10 @@ pub(super) const KEY: &str = "id_ed25519";
 const KEY_PUBLIC: &str = "id_ed25519.pub";
 pub(super) const HOST_KEY: &str = "host_key";
 const HOST_KEY_PUBLIC: &str = "host_key.pub";
+pub(super) const UEFI: &str = "uefi.fd";
 
 /// Returns what runs machines of a kind.
-fn backend(kind: BackendKind) -> &'static dyn VmBackend {
+pub(super) fn backend(kind: BackendKind) -> &'static dyn VmBackend {
     match kind {
         BackendKind::Qemu => &Qemu,
     }
@@ -468,7 +494,7 @@ pub(super) fn known_snapshot(state: &State, snapshot: &str) -> Result<(), Machin
     Err(MachineError::invalid(what, hint))
 }
 
-fn remove(path: &Path) -> Result<(), MachineError> {
+pub(super) fn remove(path: &Path) -> Result<(), MachineError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(MachineError::file("removed", path)(error)),
         _ => Ok(()),
@@ -480,7 +506,7 @@ fn host_boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use charly_target_core::fetch::Fetcher;
 
-use super::life::{DISK, HOST_KEY, KEY, Machines, Step, Tell, known_snapshot};
-use super::spec::{DiskFormat, KeySource, Source, Spec};
+use super::base::Base;
+use super::life::{DISK, HOST_KEY, KEY, Machines, Settings, Step, Tell, known_snapshot, now};
+use super::spec::{Disk, DiskFormat, KeySource, Source, Spec};
 use super::state::{KeyInjection, Lock, Made};
 use super::{KeyPair, MachineError, Name, Rendered, State, base, bootstrap, disk, identity, port, seed};
 
@@ -52,7 +53,7 @@ impl Machines {
         Ok(state)
     }
 
-    fn key(&self, state: &State) -> Result<KeyInjection, MachineError> {
+    pub(super) fn key(&self, state: &State) -> Result<KeyInjection, MachineError> {
         let ssh = &state.desired.ssh;
         let (identity, public) = match &ssh.key {
             KeySource::None => (None, None),
@@ -82,51 +83,70 @@ impl Machines {
         if state.made >= Made::Built {
             return Ok(state);
         }
-        let size = state.desired.disk_size;
-        let (disk_path, bases) = (state.disk_path.clone(), &self.settings.bases);
-        match state.desired.source.clone() {
-            _ if disk_path.exists() => {}
-            Source::CloudImage { url, checksum } => {
-                tell(Step::Fetching(url.clone()));
-                let base = base::fetched(bases, &url, checksum.as_ref(), fetcher)?;
-                state.base = Some(base.path.clone());
+        if !state.disk_path.exists() {
+            let base = self.base(&state.desired.source, fetcher, tell)?;
+            if let Some(Base { path, .. }) = &base {
+                state.base = Some(path.clone());
                 // Before the disk, so that one found after a kill is never without what it lies over.
                 state.save(&self.settings.folder, lock)?;
-                tell(Step::Disk);
-                disk::overlay(&disk_path, &base.path, base.format, size)?;
             }
-            Source::Bootstrap(recipe) => {
-                tell(Step::Bootstrapping(format!("{} {}", recipe.distro, recipe.suite)));
-                let base = bootstrap::made(bases, &self.settings.work, &recipe)?;
-                state.base = Some(base.path.clone());
-                // Before the disk, so that one found after a kill is never without what it lies over.
-                state.save(&self.settings.folder, lock)?;
-                tell(Step::Disk);
-                disk::overlay(&disk_path, &base.path, base.format, size)?;
-            }
-            Source::Clone { from, snapshot } => {
-                tell(Step::Disk);
-                self.cloned(&mut state, &from, snapshot.as_deref())?;
-            }
-            Source::Imported { path, format, in_place } => {
-                let path = PathBuf::from(path);
-                let format = format.map_or_else(|| disk::format(&path), Ok)?;
-                if in_place {
-                    if format != DiskFormat::Qcow2 {
-                        let hint = "leave it where it is and take a copy, without `--in-place`";
-                        return Err(MachineError::invalid("only a qcow2 disk is taken where it lies", hint));
-                    }
-                    state.disk_path = path;
-                } else {
-                    tell(Step::Disk);
-                    disk::alone(&path, format)?;
-                    disk::copy(&disk_path, &path, format, None, size)?;
-                }
-            }
+            tell(Step::Disk);
+            self.make_disk(&mut state, base.as_ref())?;
         }
+        for further in &state.desired.disks {
+            disk::empty(&self.home(&state.name).join(further.file()), further.size)?;
+        }
+        state.born = Some(now());
         state.made = Made::Built;
         state.save(&self.settings.folder, lock)?;
         Ok(state)
+    }
+
+    /// Returns what a disk from a source lies over, where it lies over something that is not another machine's.
+    pub(super) fn base(
+        &self,
+        source: &Source,
+        fetcher: &mut Fetcher,
+        tell: Tell<'_>,
+    ) -> Result<Option<Base>, MachineError> {
+        let Settings { bases, work, .. } = &self.settings;
+        Ok(match source {
+            Source::CloudImage { url, checksum } => {
+                tell(Step::Fetching(url.clone()));
+                Some(base::fetched(bases, url, checksum.as_ref(), fetcher)?)
+            }
+            Source::Bootstrap(recipe) => {
+                tell(Step::Bootstrapping(format!("{} {}", recipe.distro, recipe.suite)));
+                Some(bootstrap::made(bases, work, recipe)?)
+            }
+            Source::Clone { .. } | Source::Imported { .. } => None,
+        })
+    }
+
+    /// Makes a disk where the state says that it is to lie, over a base where its source has one.
+    pub(super) fn make_disk(&self, state: &mut State, base: Option<&Base>) -> Result<(), MachineError> {
+        let size = state.desired.disk_size;
+        if let Some(Base { path, format }) = base {
+            return disk::overlay(&state.disk_path, path, *format, size);
+        }
+        match state.desired.source.clone() {
+            Source::CloudImage { .. } | Source::Bootstrap(_) => Ok(()),
+            Source::Clone { from, snapshot } => self.cloned(state, &from, snapshot.as_deref()),
+            Source::Imported { path, format, in_place } => {
+                let path = PathBuf::from(path);
+                let format = format.map_or_else(|| disk::format(&path), Ok)?;
+                if !in_place {
+                    disk::alone(&path, format)?;
+                    return disk::copy(&state.disk_path, &path, format, None, size);
+                }
+                if format != DiskFormat::Qcow2 {
+                    let hint = "leave it where it is and take a copy, without `--in-place`";
+                    return Err(MachineError::invalid("only a qcow2 disk is taken where it lies", hint));
+                }
+                state.disk_path = path;
+                Ok(())
+            }
+        }
     }
 
     fn cloned(&self, state: &mut State, from: &Name, snapshot: Option<&str>) -> Result<(), MachineError> {
@@ -135,6 +155,10 @@ impl Machines {
         self.needs_rest(&original, "copied")?;
         if let Some(snapshot) = snapshot {
             known_snapshot(&original, snapshot)?;
+        }
+        let (theirs, ours) = (self.home(from), self.home(&state.name));
+        for further in state.desired.disks.iter().map(Disk::file).filter(|file| theirs.join(file).exists()) {
+            disk::copy(&ours.join(&further), &theirs.join(&further), DiskFormat::Qcow2, None, None)?;
         }
         state.base.clone_from(&original.base);
         disk::copy(&state.disk_path, &original.disk_path, DiskFormat::Qcow2, snapshot, state.desired.disk_size)

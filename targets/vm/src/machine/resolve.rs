@@ -7,7 +7,7 @@ use charly_plans::source::{Place, Span};
 use serde_json::Value as Json;
 
 use super::spec::{
-    Bootstrap, Checksum, ChecksumKind, DiskFormat, Firmware, FirstBoot, InstallStrategy, KeySource, Source, Spec,
+    Bootstrap, Checksum, ChecksumKind, Disk, DiskFormat, Firmware, FirstBoot, InstallStrategy, KeySource, Source, Spec,
     forward, word,
 };
 use super::{BadName, distro, size};
@@ -50,6 +50,7 @@ impl Reader<'_> {
         let mut spec = Spec::new(source?);
         let [disk, memory] = sizes;
         spec.disk_size = disk;
+        spec.disks = self.disks(&vm.disk)?;
         spec.memory = memory.unwrap_or(spec.memory);
         spec.cpus = vm.cpu.unwrap_or(spec.cpus);
         if !(1..=255).contains(&spec.cpus) {
@@ -79,9 +80,7 @@ impl Reader<'_> {
                 "leave them out",
             )?;
         }
-        if vm.autostart {
-            self.wrong::<()>(None, "`autostart` is not there yet", "start it with `charly vm start`")?;
-        }
+        spec.autostart = vm.autostart;
         if !vm.snapshot.is_empty() {
             self.wrong::<()>(None, "snapshots are not declared", "make them with `charly vm snapshot create`")?;
         }
@@ -100,6 +99,26 @@ impl Reader<'_> {
             };
         }
         Some(spec)
+    }
+
+    fn disks(&mut self, declared: &[schema::VmDisk]) -> Option<Vec<Disk>> {
+        let mut disks: Vec<Disk> = Vec::new();
+        for schema::VmDisk { name, size: written } in declared {
+            // virtio has no room for a longer one.
+            if !word(&name.value) || name.value.len() > 20 {
+                let hint = "write at most 20 letters, digits and `.+_-`";
+                return self.wrong(Some(name.span), format!("`{}` is no name for a disk", name.value), hint);
+            }
+            if disks.iter().any(|disk| disk.name == name.value) {
+                return self.wrong(Some(name.span), format!("there are two disks `{}`", name.value), "rename one");
+            }
+            let Some(size) = size::parse(&written.value) else {
+                let what = format!("`{}` is no size", written.value);
+                return self.wrong(Some(written.span), what, "write a number with a unit, such as `20G` or `512M`");
+            };
+            disks.push(Disk { name: name.value.clone(), size });
+        }
+        Some(disks)
     }
 
     /// Reads where the disk comes from. That it is said exactly once, the project's loading has judged.

@@ -12,6 +12,9 @@ pub struct Spec {
     pub source: Source,
     /// The size of its disk in bytes; its base's where nothing is said.
     pub disk_size: Option<u64>,
+    /// Its further disks.
+    #[serde(default)]
+    pub disks: Vec<Disk>,
     /// Its memory in bytes.
     pub memory: u64,
     /// Its processors.
@@ -32,6 +35,9 @@ pub struct Spec {
     pub cloud_init: FirstBoot,
     /// How the engine gets into it.
     pub charly_install: InstallStrategy,
+    /// Whether it starts with its host.
+    #[serde(default)]
+    pub autostart: bool,
 }
 
 /// Where a machine's disk comes from.
@@ -117,6 +123,25 @@ pub enum Firmware {
     /// UEFI with Secure Boot.
     UefiSecure,
 }
+
+/// A further disk of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its name, by which the guest finds it.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl Disk {
+    /// Returns the name of its file, below the machine's folder.
+    pub fn file(&self) -> String {
+        format!("{FURTHER}{}.qcow2", self.name)
+    }
+}
+
+/// What the files of further disks begin with.
+pub(super) const FURTHER: &str = "disk-";
 
 /// A port of this machine that leads into the guest, on the loopback alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +232,7 @@ impl Spec {
             },
             source,
             disk_size: None,
+            disks: Vec::new(),
             memory: 4 << 30,
             cpus: 2,
             machine: "q35".to_owned(),
@@ -216,6 +242,7 @@ impl Spec {
             forwards: Vec::new(),
             cloud_init: FirstBoot::default(),
             charly_install: InstallStrategy::default(),
+            autostart: false,
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::spec::{InstallStrategy, KeySource, Spec};
-use super::{BackendKind, MachineError, Name, identity};
+use super::{BackendKind, Deployed, MachineError, Name, identity};
 
 /// The format that is written. Older ones stay readable.
 const FORMAT: u32 = 1;
@@ -56,6 +56,12 @@ pub struct State {
     pub snapshots: Vec<Snapshot>,
     /// What was seen of it when it was last started.
     pub observed: Option<Started>,
+    /// When its disk was made, in seconds since 1970.
+    #[serde(default)]
+    pub born: Option<u64>,
+    /// What is remembered of the deploy on it.
+    #[serde(default)]
+    pub deployed: Deployed,
 }
 
 /// How far a machine has been made.
@@ -145,6 +151,8 @@ impl State {
             cloud_init_rendered_digest: None,
             snapshots: Vec::new(),
             observed: None,
+            born: None,
+            deployed: Deployed::default(),
             name,
             desired,
         }
@@ -208,12 +216,7 @@ impl State {
 impl Lock {
     /// Becomes the one who may change a machine; refused where somebody else is.
     pub fn take(folder: &Path, name: &Name) -> Result<Self, MachineError> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(folder).map_err(MachineError::file("made", folder))?;
-        // Beside the machine's folder, so that it stays when the folder goes.
-        let path = folder.join(format!(".{name}.lock"));
-        let file = File::create(&path).map_err(MachineError::file("written", &path))?;
+        let (path, file) = Self::open(folder, name)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
             Err(TryLockError::WouldBlock) => {
@@ -222,6 +225,22 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => Err(MachineError::file("locked", &path)(error)),
         }
+    }
+
+    /// Becomes the one who may change a machine, as soon as nobody else is.
+    pub fn wait(folder: &Path, name: &Name) -> Result<Self, MachineError> {
+        let (path, file) = Self::open(folder, name)?;
+        file.lock().map(|()| Self(file)).map_err(MachineError::file("locked", &path))
+    }
+
+    fn open(folder: &Path, name: &Name) -> Result<(PathBuf, File), MachineError> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(folder).map_err(MachineError::file("made", folder))?;
+        // Beside the machine's folder, so that it stays when the folder goes.
+        let path = folder.join(format!(".{name}.lock"));
+        let file = File::create(&path).map_err(MachineError::file("written", &path))?;
+        Ok((path, file))
     }
 }
 

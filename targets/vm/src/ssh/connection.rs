@@ -16,7 +16,7 @@ use super::auth::authenticate;
 use super::error::ConnectError;
 use super::host_key::{Guard, Handle};
 use super::route::Hop;
-use super::settings::Settings;
+use super::settings::{Nobody, Settings};
 
 /// How often a sign of life is asked for where nothing else is heard.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -78,6 +78,14 @@ impl Connection {
     /// Returns the machine and its port.
     pub(crate) fn at(&self) -> &str {
         &self.at
+    }
+
+    /// Connects over a stream that somebody else has opened, straight to a machine.
+    pub(crate) async fn over(stream: TcpStream, hop: &Hop, limit: Duration) -> Result<Self, ConnectError> {
+        stream.set_nodelay(true).ok();
+        let mut handle = greet(hop, stream, limit).await?;
+        authenticate(&mut handle, hop, &Nobody).await?;
+        Ok(Self { handle, at: hop.at(), through: Vec::new(), last: Mutex::default() })
     }
 
     /// Tells whether nothing can be said over it any more.

@@ -1,6 +1,8 @@
 use std::process::Command;
 
-use super::super::spec::{Checksum, ChecksumKind, Source};
+use super::super::Disposition;
+use super::super::deployed::{Ephemeral, Held, Reaped};
+use super::super::spec::{Checksum, ChecksumKind, Disk, Source};
 use super::*;
 
 /// A folder with machines, and a disk that they are made from.
@@ -17,9 +19,7 @@ impl Place {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let settings = Settings { folder: at("vm"), bases: at("base"), work: at("work"), home: at("home") };
-        let place = Self { machines: Machines::new(settings), folder };
+        let place = Self { machines: Machines::new(Settings::below(folder.path())), folder };
         place.write_image(1);
         Some(place)
     }
@@ -112,6 +112,13 @@ fn only_one_verb_deletes_a_disk() {
         machines.revert(&demo, "one").ok();
         machines.forget_snapshot(&demo, "one").ok();
         machines.snapshots(&demo).ok();
+        machines.autostart(&demo, false).ok();
+        machines.remember(&demo, |deployed| deployed.disposition.disposable = true).ok();
+        machines.remember(&demo, |deployed| deployed.disposition.disposable = false).ok();
+        machines.reap(&demo, None, false).ok();
+        machines.rebuild(&demo, &base, &mut fetcher, &mut |_| {}).ok();
+        machines.include_in_ssh_config().ok();
+        machines.exclude_from_ssh_config().ok();
         let clone = Spec::new(Source::Clone { from: demo.clone(), snapshot: None });
         machines.create(&other, &clone, false, &mut fetcher, &mut |_| {}).ok();
         machines.destroy(&other, true).ok();
@@ -231,6 +238,100 @@ fn a_crash_is_told_from_a_shutdown_and_from_a_reboot_of_the_host() {
     let stop = Stop { patience: Duration::ZERO, force: false };
     place.machines.stop(&name("demo"), stop).unwrap();
     assert!(!pid.exists());
+}
+
+#[test]
+fn what_is_rebuilt_has_a_disk_of_its_own_and_keeps_its_keys() {
+    let Some(place) = Place::new() else { return };
+    let (demo, machines) = (name("demo"), &place.machines);
+    let old = place.create("demo", &place.spec()).unwrap();
+    machines.take_snapshot(&demo, "one").unwrap();
+    let read = |file: &str| fs::read(place.at("vm/demo").join(file)).unwrap();
+    let (key, host_key) = (read("id_ed25519"), read("host_key"));
+
+    // What cannot be made leaves what there is.
+    let mut nowhere = place.spec();
+    nowhere.source = Source::CloudImage { url: "file:///nowhere".into(), checksum: None };
+    refused(machines.rebuild(&demo, &nowhere, &mut place.fetcher(), &mut |_| {}), "the image cannot be had");
+    fs::write(place.at("vm/demo/next.qcow2"), "half").unwrap();
+    assert_eq!(machines.get(&demo).unwrap().instance_id, old.instance_id);
+    assert_eq!(machines.snapshots(&demo).unwrap().len(), 1);
+
+    place.write_image(2);
+    let new = machines.rebuild(&demo, &place.spec(), &mut place.fetcher(), &mut |_| {}).unwrap();
+    assert_ne!((new.instance_id, &new.base), (old.instance_id, &old.base));
+    assert_eq!((new.ssh_port, &new.disk_path), (old.ssh_port, &old.disk_path));
+    assert_eq!((read("id_ed25519"), read("host_key")), (key, host_key));
+    assert_eq!(machines.snapshots(&demo).unwrap(), []);
+    let below = disk::info(&new.disk_path, DiskFormat::Qcow2).unwrap().full_backing_filename;
+    assert_eq!(below, new.base);
+    assert_eq!(machines.get(&demo).unwrap(), new);
+    assert!(!place.at("vm/demo/next.qcow2").exists());
+}
+
+#[test]
+fn further_disks_are_made_once_and_go_only_with_the_machines_own() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let Some(place) = Place::new() else { return };
+    let (demo, machines) = (name("demo"), &place.machines);
+    let data = Disk { name: "data".into(), size: 4 << 20 };
+    let spec = Spec { disks: vec![data], ..place.spec() };
+    place.create("demo", &spec).unwrap();
+    let path = place.at("vm/demo/disk-data.qcow2");
+    assert_eq!(disk::info(&path, DiskFormat::Qcow2).unwrap().virtual_size, 4 << 20);
+    let which = || fs::metadata(&path).unwrap().ino();
+    let first = which();
+    machines.rebuild(&demo, &spec, &mut place.fetcher(), &mut |_| {}).unwrap();
+    machines.destroy(&demo, false).unwrap();
+    machines.create(&demo, &spec, true, &mut place.fetcher(), &mut |_| {}).unwrap();
+    assert_eq!(which(), first);
+
+    // A copy has a copy of it.
+    disk::snapshot(&path, OnSnapshot::Create, "mark").unwrap();
+    disk::grow(&path, 5 << 20).unwrap();
+    let clone = Spec { source: Source::Clone { from: demo.clone(), snapshot: None }, ..spec };
+    place.create("copy", &clone).unwrap();
+    let copy = disk::info(&place.at("vm/copy/disk-data.qcow2"), DiskFormat::Qcow2).unwrap();
+    assert_eq!(copy.virtual_size, 5 << 20);
+    machines.destroy(&demo, true).unwrap();
+    assert!(!place.at("vm/demo").exists());
+}
+
+#[test]
+fn only_what_has_outlived_what_its_deploy_says_is_reaped() {
+    let Some(place) = Place::new() else { return };
+    let (demo, machines) = (name("demo"), &place.machines);
+    let lives =
+        |ttl, keep_on_failure| Disposition { disposable: false, ephemeral: Some(Ephemeral { ttl, keep_on_failure }) };
+    let disposable = Disposition { disposable: true, ephemeral: None };
+    // What is remembered, whether the last add failed, what is declared now; and what becomes of it.
+    for (remembered, failed, declared, want) in [
+        (Disposition::default(), true, None, Reaped::Alive),
+        (disposable.clone(), true, None, Reaped::Alive),
+        (lives(None, false), true, None, Reaped::Alive),
+        (lives(Some(3600), false), true, None, Reaped::Alive),
+        (lives(Some(0), false), false, Some(disposable), Reaped::Alive),
+        (lives(Some(0), true), true, None, Reaped::Kept),
+        (lives(Some(0), true), false, None, Reaped::Ended),
+        (lives(Some(0), false), true, None, Reaped::Ended),
+        (Disposition::default(), false, Some(lives(Some(0), false)), Reaped::Ended),
+    ] {
+        let state = place.create("demo", &place.spec()).unwrap();
+        machines
+            .remember(&demo, |deployed| {
+                deployed.disposition = remembered.clone();
+                deployed.deploys.insert("ci".into(), Held { failed, ..Held::default() });
+            })
+            .unwrap();
+        assert_eq!(machines.reap(&demo, declared.as_ref(), true).unwrap(), want);
+        assert!(state.disk_path.exists(), "who looks takes nothing away");
+        assert_eq!(machines.reap(&demo, declared.as_ref(), false).unwrap(), want);
+        assert_eq!(state.disk_path.exists(), want != Reaped::Ended, "{remembered:?}");
+        if want != Reaped::Ended {
+            machines.destroy(&demo, true).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -80,6 +80,12 @@ pub fn arguments(state: &State, home: &Path, accelerator: Accelerator, uefi: Opt
     let disk = json!({ "driver": "file", "filename": state.disk_path, "discard": "unmap" });
     add("-blockdev", block("qcow2", DISK, false, &disk));
     add("-device", format!("virtio-blk-pci,drive={DISK},bootindex=1"));
+    for (index, further) in spec.disks.iter().enumerate() {
+        let file = json!({ "driver": "file", "filename": home.join(further.file()), "discard": "unmap" });
+        let (node, name) = (format!("disk{index}"), &further.name);
+        add("-blockdev", block("qcow2", &node, false, &file));
+        add("-device", format!("virtio-blk-pci,drive={node},serial={name}"));
+    }
     if let Some(seed) = &state.seed_iso {
         let seed = json!({ "driver": "file", "filename": seed, "read-only": true });
         add("-blockdev", block("raw", "seed", true, &seed));
@@ -128,7 +134,7 @@ fn credential(user: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::spec::{Forward, Source, Spec};
+    use crate::machine::spec::{Disk, Forward, Source, Spec};
     use crate::machine::state::KeyInjection;
 
     fn state() -> State {
@@ -182,6 +188,7 @@ mod tests {
         let mut state = state();
         state.desired.forwards = vec![Forward { host: 8080, guest: 80 }];
         state.desired.firmware = Firmware::UefiSecure;
+        state.desired.disks = vec![Disk { name: "data.1".into(), size: 1 << 30 }];
         let public = Some("ssh-ed25519 AAAA".to_owned());
         state.key_injection_resolved = Some(KeyInjection { identity: None, public, smbios: true, cloud_init: true });
         let uefi = Uefi { code: "/o/code".into(), variables: "/s,t/demo/uefi.fd".into() };
@@ -192,7 +199,11 @@ mod tests {
         assert_eq!((after("-accel"), after("-smp")), (vec!["tcg,thread=single"], vec!["1"]));
         assert_eq!(after("-machine"), ["q35,smm=on", "pflash0=code,pflash1=variables"]);
         assert_eq!(after("-netdev"), ["user,id=net,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:8080-:80"]);
-        assert_eq!(after("-blockdev").len(), 4);
+        assert_eq!(after("-blockdev").len(), 5);
+        let data = r#"{"driver":"file","filename":"/s,t/demo/disk-data.1.qcow2","discard":"unmap"}"#;
+        let data = format!(r#"{{"driver":"qcow2","node-name":"disk0","read-only":false,"file":{data}}}"#);
+        assert!(after("-blockdev").contains(&data.as_str()), "{words:?}");
+        assert!(after("-device").contains(&"virtio-blk-pci,drive=disk0,serial=data.1"), "{words:?}");
         let credential = after("-smbios")[0].strip_prefix("type=11,value=io.systemd.credential.binary:tmpfiles.extra=");
         let lines = String::from_utf8(STANDARD.decode(credential.unwrap()).unwrap()).unwrap();
         let key = STANDARD.encode("ssh-ed25519 AAAA\n");

@@ -1,6 +1,6 @@
 use charly_plans::load::{Settings, Workspace};
 
-use super::super::spec::Forward;
+use super::super::spec::{Disk, Forward};
 use super::*;
 
 const IMAGE: &str = "source: {cloud_image: {url: \"https://x/debian-13.qcow2\"}}";
@@ -36,6 +36,7 @@ fn everything_that_is_said_is_kept() {
         r"
 source: {bootstrap: {distro: debian, suite: bookworm, package: [vim], kernel_args: [quiet]}}
 disk_size: 8 GiB
+disk: [{name: data, size: 1G}]
 ram: 512M
 cpu: 1
 machine: pc
@@ -49,6 +50,7 @@ cloud_init: {hostname: web, package: [tmux], mirrors: {debian: 'http://m'}, char
     let Source::Bootstrap(bootstrap) = &spec.source else { panic!("{:?}", spec.source) };
     assert_eq!((bootstrap.suite.as_str(), bootstrap.packages.as_slice()), ("bookworm", &["vim".to_owned()][..]));
     assert_eq!((spec.disk_size, spec.memory, spec.cpus), (Some(8 << 30), 512 << 20, 1));
+    assert_eq!(spec.disks, [Disk { name: "data".into(), size: 1 << 30 }]);
     assert_eq!((spec.machine.as_str(), spec.card.as_str()), ("pc", "e1000"));
     assert_eq!(spec.mac.as_deref(), Some("52:54:00:ab:00:01"));
     assert_eq!(spec.forwards, [Forward { host: 8080, guest: 80 }]);

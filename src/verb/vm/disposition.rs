@@ -1,0 +1,85 @@
+//! What deploys say of the machine they are on.
+
+use charly_plans::load::Workspace;
+use charly_plans::schema::Deploy;
+use charly_target_vm::machine::deployed::Ephemeral;
+use charly_target_vm::machine::{Disposition, Name};
+
+use crate::exit::Failure;
+
+/// Returns what the project says of a machine; `None` where no deploy of it is on that machine.
+///
+/// Where several are, the machine goes only when all of them let it.
+pub(crate) fn declared(workspace: &Workspace, name: &Name) -> Result<Option<Disposition>, Failure> {
+    let on_it = workspace.deploys().iter().filter(|(_, entry)| {
+        entry.deploy.vm.as_ref().is_some_and(|vm| super::name(&vm.value).is_ok_and(|vm| vm == *name))
+    });
+    let mut all: Option<Disposition> = None;
+    for (called, entry) in on_it {
+        let one = of(called, &entry.deploy)?;
+        all = Some(all.map_or_else(|| one.clone(), |all| both(&all, &one)));
+    }
+    Ok(all)
+}
+
+fn of(called: &str, deploy: &Deploy) -> Result<Disposition, Failure> {
+    let Some(ephemeral) = &deploy.ephemeral else {
+        return Ok(Disposition { disposable: deploy.disposable, ephemeral: None });
+    };
+    if ephemeral.naming_pattern.is_some() {
+        return Err(Failure::invalid(format!(
+            "`{called}` has a `naming_pattern`, and a machine has one instance alone"
+        ))
+        .hint("leave it out, and call each machine by a name of its own"));
+    }
+    let ttl = ephemeral.ttl.map(|ttl| ttl.as_seconds().into());
+    Ok(Disposition {
+        disposable: deploy.disposable,
+        ephemeral: Some(Ephemeral { ttl, keep_on_failure: ephemeral.keep_on_failure }),
+    })
+}
+
+fn both(one: &Disposition, other: &Disposition) -> Disposition {
+    let ephemeral = one.ephemeral.as_ref().zip(other.ephemeral.as_ref()).map(|(one, other)| Ephemeral {
+        ttl: one.ttl.zip(other.ttl).map(|(one, other)| one.max(other)),
+        keep_on_failure: one.keep_on_failure || other.keep_on_failure,
+    });
+    Disposition { disposable: one.may_go() && other.may_go(), ephemeral }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use charly_plans::load::Settings;
+
+    fn said(deploys: &str) -> Result<Option<Disposition>, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("charly.yml"), format!("deploy:\n{deploys}")).unwrap();
+        let settings = Settings { folder: folder.path().into(), ..Settings::default() };
+        let (workspace, found) = Workspace::load(&settings);
+        assert!(found.is_empty(), "{found}");
+        declared(&workspace, &"demo".parse().unwrap())
+    }
+
+    #[test]
+    fn a_machine_goes_only_when_all_deploys_on_it_let_it() {
+        let lives = |ttl, keep_on_failure| Some(Ephemeral { ttl, keep_on_failure });
+        let is = |disposable, ephemeral| Some(Disposition { disposable, ephemeral });
+        for (deploys, want) in [
+            ("  local: {}\n  other: {vm: other, disposable: true}\n", None),
+            ("  ci: {vm: demo}\n", is(false, None)),
+            ("  ci: {vm: demo, disposable: true}\n", is(true, None)),
+            ("  ci: {vm: demo, ephemeral: {ttl: 2h}}\n", is(false, lives(Some(7200), false))),
+            ("  ci: {vm: demo, ephemeral: {}}\n", is(false, lives(None, false))),
+            ("  a: {vm: demo, disposable: true}\n  b: {vm: demo}\n", is(false, None)),
+            ("  a: {vm: demo, disposable: true}\n  b: {vm: demo, ephemeral: {ttl: 1h}}\n", is(true, None)),
+            (
+                "  a: {vm: demo, ephemeral: {ttl: 1h, keep_on_failure: true}}\n  b: {vm: demo, ephemeral: {ttl: 2h}}\n",
+                is(true, lives(Some(7200), true)),
+            ),
+        ] {
+            assert_eq!(said(deploys).unwrap(), want, "{deploys}");
+        }
+        assert!(said("  ci: {vm: demo, ephemeral: {naming_pattern: x}}\n").is_err());
+    }
+}
