@@ -21,5 +21,7 @@ pub mod serve;
 pub mod source;
 pub mod space;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 pub use oci_spec::image::{Config, Descriptor};

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::layer::tree::implied;
 use crate::layer::{Compression, Entry, Kind, Layer, LayerError, LayerWriter};
+use crate::testing::has;
 
 fn access() -> Access {
     Access {
@@ -66,18 +67,6 @@ fn gzip_image(store: &Store) -> Image {
 
 fn quiet() -> impl FnMut(Progress) {
     |_| {}
-}
-
-/// Tells whether a program is installed.
-fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok();
-    if !found {
-        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-        {
-            eprintln!("skipped: `{program}` is not installed");
-        }
-    }
-    found
 }
 
 fn run(program: &str, args: &[&str]) -> Vec<u8> {

@@ -7,6 +7,7 @@ use oci_spec::image::ConfigBuilder;
 
 use super::*;
 use crate::layer::{Compression, Entry, Kind, LayerError, LayerWriter};
+use crate::testing::has;
 
 fn entry(path: &str, kind: Kind) -> Entry {
     Entry {
@@ -211,11 +212,7 @@ fn writers_wait_for_each_other() {
 /// The store as another program sees it.
 #[test]
 fn another_program_reads_it() {
-    if Command::new("skopeo").arg("--version").output().is_err() {
-        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-        {
-            eprintln!("skipped: `skopeo` is not installed");
-        }
+    if !has("skopeo") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
