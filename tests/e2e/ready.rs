@@ -1,10 +1,7 @@
 //! Machines that answer before they are ready.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use crate::kit::Result;
-use crate::remote::{Remote, said};
+use crate::remote::Remote;
 
 /// Something that takes its time with every start, and leaves what cloud-init would. It ends when it is let.
 const SETS_UP: &str = r#"
@@ -69,36 +66,5 @@ fn only_who_wants_packages_waits_for_whoever_else_installs_some() -> Result {
     assert!(said.contains("holds /var/lib/dpkg/lock-frontend)"), "{said}");
     remote.world.ok("root", "rm /run/e2e-unlock");
     remote.gone("deploy", "tmux");
-    Ok(())
-}
-
-#[test]
-#[ignore = "takes minutes where QEMU has to emulate; run with `--ignored`"]
-fn a_virtual_machine_that_cloud_init_sets_up_is_rebooted_and_gone_on_with() -> Result {
-    let Some(lab) = charly_lab::require() else { return Ok(()) };
-    let guest = lab.qemu("sshqemu")?;
-    let home = tempfile::tempdir().unwrap();
-    let (known, at) = (home.path().join("known_hosts"), (guest.address(), guest.port()));
-    std::fs::write(&known, format!("[{}]:{} {}\n", at.0, at.1, guest.host_key()?)).unwrap();
-    let run = |arguments: &str| {
-        let mut charly = Command::new(env!("CARGO_BIN_EXE_charly"));
-        charly.env_clear().env("HOME", home.path()).env("PATH", std::env::var_os("PATH").unwrap());
-        charly.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/fixtures"));
-        let machine = format!("ssh:deploy@{}:{}", at.0, at.1);
-        charly.args(arguments.split(' ').map(|word| if word == "@" { &machine } else { word }));
-        charly.arg("--identity").arg(guest.key()).arg("--known-hosts").arg(&known);
-        said(charly.args(["--format", "json"]).stdin(Stdio::null()))
-    };
-    let before = guest.boot_id()?;
-    let added = run("bundle add @ boots hello -y").exits(0);
-    assert_eq!(added.events("rebooting").len(), 1, "{added}");
-    assert_ne!(guest.boot_id()?, before);
-    guest.ssh("root", "test -e /run/cloud-init/result.json && test -e ~deploy/.local/bin/charly-hello")?.success()?;
-    assert_eq!(run("bundle add @ boots hello -y").exits(0).changed(), 0);
-    run("check @").exits(0);
-    run("bundle del @ -y").exits(0);
-    guest
-        .ssh("root", "! test -e /opt/boots && ! test -e ~deploy/.local && ! test -e /var/lib/opencharly")?
-        .success()?;
     Ok(())
 }

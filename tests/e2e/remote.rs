@@ -240,8 +240,7 @@ impl Running {
     }
 }
 
-/// Runs a `charly … --format json`.
-pub(crate) fn said(charly: &mut Command) -> Said {
+fn said(charly: &mut Command) -> Said {
     let output = charly.output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let parse =

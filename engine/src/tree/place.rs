@@ -204,12 +204,11 @@ fn create(dir: impl AsFd, name: &str) -> io::Result<OwnedFd> {
 fn take(from: &Path, file: &File, dir: &OwnedFd, name: &str) -> io::Result<bool> {
     discard(dir, name)?;
     // A security policy's labels, and lists of who may do what, come from the folder that a file is made in.
-    let has_no_labels = matches!(fs::flistxattr(file, &mut [0_u8; 0][..]), Ok(0) | Err(Errno::NOTSUP));
-    let mut acl = [0_u8; 0];
+    let has_no_labels = matches!(fs::flistxattr_query(file), Ok(0) | Err(Errno::NOTSUP));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = fs::openat(dir, ".", flags, Mode::empty());
     let gives_none = folder.is_ok_and(|folder| {
-        let got = fs::fgetxattr(folder, "system.posix_acl_default", &mut acl[..]);
+        let got = fs::fgetxattr_query(folder, "system.posix_acl_default");
         matches!(got, Err(Errno::NODATA | Errno::NOTSUP))
     });
     Ok(has_no_labels && gives_none && fs::renameat(fs::CWD, from, dir, name).is_ok())
@@ -329,7 +328,15 @@ mod tests {
     fn what_was_judged_is_placed_whole_and_moved_only_where_that_is_the_same() {
         let bytes: Vec<u8> = (0..300_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
         let digest = Digest::of(&bytes);
-        for (is_spare, has_label, moves) in [(true, false, true), (false, false, false), (true, true, false)] {
+        // What a folder gives to the files in it: everything to their owner, reading to the rest.
+        let list = [2, 0x7_0001, u32::MAX, 0x5_0004, u32::MAX, 0x5_0020, u32::MAX];
+        let list: Vec<u8> = list.into_iter().flat_map(u32::to_le_bytes).collect();
+        for (is_spare, has_label, has_list, moves) in [
+            (true, false, false, true),
+            (false, false, false, false),
+            (true, true, false, false),
+            (true, false, true, false),
+        ] {
             let temp = tempfile::tempdir().unwrap();
             let root = Root::open(temp.path(), Trust::Everybody).unwrap();
             let source = temp.path().join("source");
@@ -337,6 +344,9 @@ mod tests {
             let file = File::open(&source).unwrap();
             if has_label {
                 fs::fsetxattr(&file, "user.label", b"x", XattrFlags::empty()).unwrap();
+            }
+            if has_list {
+                fs::setxattr(temp.path(), "system.posix_acl_default", &list, XattrFlags::empty()).unwrap();
             }
             let before = file.metadata().unwrap().ino();
             let content = Content::Judged { file: &file, digest, spare: is_spare.then_some(&*source) };

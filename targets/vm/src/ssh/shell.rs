@@ -115,12 +115,12 @@ mod tests {
             let mut listens = vec![0; LISTENS.len()];
             stdout.read_exact(&mut listens).unwrap();
             assert_eq!(listens, LISTENS);
-            stdin.write_all(b"3\nwebecho \"it is $0\"; cat\nrest").unwrap();
+            stdin.write_all(b"3\nwebecho \"it is $0\"\n").unwrap();
             drop(stdin);
             let mut said = String::new();
             stdout.read_to_string(&mut said).unwrap();
             assert!(child.wait().unwrap().success());
-            assert_eq!(said, "5 exec --interactive -- web sh\nit is sh\nrest", "{shell}");
+            assert_eq!(said, "5 exec --interactive -- web sh\nit is sh\n", "{shell}");
         }
     }
 }
