@@ -7,7 +7,8 @@ use charly_lab::fault::{Act, Direction, Fault};
 use crate::kit::{Result, World};
 use crate::remote::Remote;
 
-/// How many moments of a run are cut at where nobody asks for more with `CHARLY_CUTS`.
+/// How many moments of a run are cut at where nobody asks for more with `CHARLY_CUTS`. Many take hours; `CHARLY_CUTS_FROM` goes on
+/// with those behind some number of them.
 const CUTS: u64 = 30;
 
 /// A run of a bit of everything with a reboot in its middle, cut at moments spread over all of it. Each is gone on with by the
@@ -17,7 +18,8 @@ fn a_run_that_is_cut_anywhere_is_gone_on_with() -> Result {
     let Some(mut remote) = Remote::new("cuts")? else { return Ok(()) };
     remote.world.guest.reboot()?; // Some units run at the first boot alone.
     remote.world.remember()?;
-    let cuts = std::env::var("CHARLY_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(CUTS);
+    let asked = |name| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let (from, cuts) = (asked("CHARLY_CUTS_FROM").unwrap_or(0), asked("CHARLY_CUTS").unwrap_or(CUTS));
     let add = "bundle add @ boots everything -y";
     // Undisturbed, for its length and for what it leaves.
     let began = remote.proxy.counts();
@@ -31,7 +33,7 @@ fn a_run_that_is_cut_anywhere_is_gone_on_with() -> Result {
         (Direction::ToServer, ended.to_server - began.to_server),
         (Direction::ToClient, ended.to_client - began.to_client),
     ];
-    for cut in 0..cuts {
+    for cut in from..cuts {
         let (direction, length) = lengths[usize::try_from(cut % 2).unwrap()];
         // The greeting of SSH is of no interest beyond its first few cuts.
         let at = 200 + (length - 200) * cut / cuts;
