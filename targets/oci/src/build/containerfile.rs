@@ -278,7 +278,7 @@ fn install(packages: &Packages) -> String {
     match manager {
         PackageManager::Apt => format!(
             "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends{options}{names} \
-             && rm -rf /var/lib/apt/lists/*_* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb \
+             && rm -rf /var/lib/apt/lists/*_* /var/lib/apt/lists/auxfiles /var/cache/apt/*.bin /var/cache/apt/archives/*.deb \
              /var/cache/debconf/tmp.ci /var/log/apt/* /var/log/dpkg.log /var/log/alternatives.log"
         ),
         PackageManager::Dnf => format!("dnf -y install{options}{names} && dnf clean all"),
