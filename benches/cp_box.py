@@ -96,11 +96,11 @@ class Way:
         self.process.wait()
 
 
-class Engines:
-    """The most memory that any engine held while it was looked at. A guest's processes are this machine's, too."""
+class Memory:
+    """The most memory that programs held while they were looked at, by name. A guest's processes are this machine's, too."""
 
     def __init__(self):
-        self.most, self.over = 0, threading.Event()
+        self.most, self.over = {"charly": 0, "charly-guest": 0}, threading.Event()
         self.thread = threading.Thread(target=self.look)
 
     def look(self):
@@ -110,8 +110,9 @@ class Engines:
                     text = status.read_text()
                 except OSError:
                     continue
-                if text.startswith("Name:\tcharly-guest\n") and (found := re.search(r"VmHWM:\s+(\d+) kB", text)):
-                    self.most = max(self.most, int(found[1]) * 1024)
+                name = text.partition("\n")[0].removeprefix("Name:\t")
+                if name in self.most and (found := re.search(r"VmHWM:\s+(\d+) kB", text)):
+                    self.most[name] = max(self.most[name], int(found[1]) * 1024)
 
     def __enter__(self):
         self.thread.start()
@@ -171,10 +172,8 @@ def main():
                 process = subprocess.Popen(
                     [str(part) for part in tools[tool]], env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
                 )
-                _, status, usage = os.wait4(process.pid, 0)
-                process.returncode = status
+                status = process.wait()
             took = time.monotonic() - start
-            held.append(usage.ru_maxrss * 1024)
             if status:
                 raise SystemExit(f"{tool} failed\n{(base / 'output').read_text()[-3000:]}")
             crossed = way.passed() - before
@@ -185,7 +184,6 @@ def main():
 
         cases = ("cold", "change", "none")
         found = {(tool, case): [] for tool in tools for case in cases}
-        held: list[int] = []
         for turn in range(options.runs + 1):
             for tool in tools:
                 there("podman rmi --all --force >/dev/null 2>&1; sync")
@@ -196,8 +194,7 @@ def main():
                         found[tool, case].append(result)
         # By itself: looking takes time.
         there("podman rmi --all --force >/dev/null 2>&1; sync")
-        held.clear()
-        with Engines() as engines:
+        with Memory() as memory:
             run("charly", "one")
         there("podman system check")
         print(f"{options.files} files, {size:.0f} MB in 4 layers, medians of {options.runs} runs ({os.cpu_count()} processors, load {os.getloadavg()[0]:.1f})")
@@ -206,7 +203,8 @@ def main():
             for tool in tools:
                 times, crossed = zip(*found[tool, case])
                 print(f"{tool:<12}{case:<8}{statistics.median(times):>8.2f}{min(times):>8.2f}{statistics.median(crossed) / 1000:>12.1f}")
-        print(f"memory, cold: {held[0] / 2**20:.1f} MiB here, {engines.most / 2**20:.1f} MiB the largest engine")
+        here, guest = (memory.most[name] / 2**20 for name in ("charly", "charly-guest"))
+        print(f"memory, cold: {here:.1f} MiB here, {guest:.1f} MiB the largest engine")
     finally:
         if way:
             way.stop()

@@ -703,6 +703,11 @@ mod tests {
             runtime: BTreeMap::new(),
         });
         assert_eq!(plan.blobs(), BTreeMap::from([(digest, 1)]));
+        let mut reworded = plan.candies[0].clone();
+        reworded.steps[0].title = "other".into();
+        assert_eq!(reworded.digest(), plan.candies[0].digest());
+        reworded.steps[0].id = "other".into();
+        assert_ne!(reworded.digest(), plan.candies[0].digest());
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<InstallPlan>(&text).unwrap(), plan);
     }

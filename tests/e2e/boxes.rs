@@ -59,7 +59,7 @@ fn the_same_recipe_is_the_same_tree_in_an_image_and_on_a_machine() -> Result {
 
     // A machine made of an image knows what that brought: nothing is run or changed, and nothing of it goes.
     build("same-root", "--load");
-    let all = "find / -xdev \\( -path /root/.cache -o -path /var/cache/charly -o -path \"/tmp/*\" \\) -prune -o \\
+    let all = "find / -xdev \\( -path /root/.cache -o -path /var/cache/charly -o -path \"/var/cache/apt/*\" -o -path \"/tmp/*\" \\) -prune -o \\
         -type d -printf \"%p %m %U:%G\\n\" -o -printf \"%p %y %m %U:%G %T@ %l\\n\" | sort";
     let script = format!(
         "set -e; cd {FIXTURES}; {all} >/tmp/before; charly bundle add local same same-run -y --format json >/tmp/said
@@ -69,7 +69,8 @@ fn the_same_recipe_is_the_same_tree_in_an_image_and_on_a_machine() -> Result {
     let said =
         world.ok("deploy", &format!("{HERE} && podman run --rm {given} localhost/same-root:latest bash -c '{script}'"));
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["result"]["run"]["changed"], 0, "{said}");
+    // The package alone counts as changed: its books are opened, and nothing is installed.
+    assert_eq!(said["result"]["run"]["changed"], 1, "{said}");
 
     // The same recipe once more, and by root, is the same image, whatever was kept of the first time.
     assert_eq!(build("same-all", ""), id);
@@ -99,7 +100,20 @@ fn a_containerfile_is_the_same_image() -> Result {
     run("buildah build --network host -q -t localhost/generated /tmp/context >/dev/null");
     run("buildah push -q localhost/generated oci-archive:/tmp/generated.tar:localhost/generated:latest");
     let diff = run("charly box diff same-all oci-archive:/tmp/generated.tar --ignore-times");
-    assert_eq!(diff, "");
+    // Files that buildah mounts its own over, and a copy of dpkg's of what was before.
+    let others = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/var/lib/dpkg/status-old"];
+    let unlike: Vec<_> =
+        diff.lines().filter(|line| !line.split(' ').nth(1).is_some_and(|path| others.contains(&path))).collect();
+    assert_eq!(unlike, Vec::<&str>::new());
+    // And it runs the same.
+    let config = |image: &str| -> serde_json::Value {
+        let said: serde_json::Value = serde_json::from_str(&run(&format!("charly box inspect {image}"))).unwrap();
+        let mut config = said["config"]["config"].clone();
+        // buildah's own.
+        config["Labels"].as_object_mut().unwrap().remove("io.buildah.version");
+        config
+    };
+    assert_eq!(config("oci-archive:/tmp/generated.tar"), config("same-all"));
     Ok(())
 }
 

@@ -81,7 +81,8 @@ pub(super) fn configuration(
     builder.build().map_err(BuildError::Configuration)
 }
 
-fn run_time(before: Option<&Config>, wanted: &Wanted) -> Result<Config, BuildError> {
+/// Returns what an image says about how it is run.
+pub(super) fn run_time(before: Option<&Config>, wanted: &Wanted) -> Result<Config, BuildError> {
     let mut env: Vec<(String, String)> = Vec::new();
     for line in before.and_then(|before| before.env().clone()).unwrap_or_default() {
         if let Some((name, value)) = line.split_once('=') {

@@ -10,13 +10,15 @@ use std::io::Read;
 use std::num::NonZero;
 use std::path::Path;
 
-use charly_ir::facts::PackageManager;
+use charly_ir::STANDARD_PATH;
+use charly_ir::facts::{PackageManager, User};
 use charly_ir::plan::{Action, CandyPlan, Command, Extract, InstallPlan, Op, Packages, Scope, Step};
 use charly_target_core::Supply;
+use oci_spec::image::Config;
 
 use super::plain::{self, PlaceError, Source};
 use super::root::Root;
-use super::{Accounts, Blueprint, BuildError, epoch_of};
+use super::{Accounts, Blueprint, BuildError, config, epoch_of};
 use crate::layer::{Compression, Entry, LayerWriter, Tree};
 use crate::store::Store;
 
@@ -42,7 +44,8 @@ pub fn generate(
         tree: root.take_tree()?,
     };
     match (from, root.layers.is_empty()) {
-        (Some(from), _) => cx.line(&format!("FROM {from}")),
+        // The base's own user may not do what the steps do.
+        (Some(from), _) => cx.line(&format!("FROM {from}\nUSER 0:0")),
         (None, true) => cx.line("FROM scratch"),
         (None, false) => {
             cx.line("FROM scratch");
@@ -62,7 +65,8 @@ pub fn generate(
         let epoch = epoch.or_else(|| epoch_of(&candy.version)).unwrap_or_default();
         cx.candy(candy, epoch, &mut *supply)?;
     }
-    cx.configuration(blueprint);
+    let before = blueprint.base.and_then(|base| base.config.config().clone());
+    cx.configuration(&config::run_time(before.as_ref(), &blueprint.wanted)?);
     let path = folder.join("Containerfile");
     fs::write(&path, &cx.text).map_err(|source| BuildError::Context { path, source })
 }
@@ -115,6 +119,12 @@ impl Context<'_> {
     ) -> Result<(), BuildError> {
         let place = |source| BuildError::Place { candy: candy.name.clone(), source };
         let entries = plain::place_some(candy, steps, &mut self.tree, &self.accounts, supply, epoch).map_err(place)?;
+        for (entry, source) in &entries {
+            // Whoever is added may be run as.
+            if let ("etc/passwd", Source::Text(text)) = (entry.path.as_str(), source) {
+                self.accounts.passwd.clone_from(text);
+            }
+        }
         let name = self.name(&candy.name, "tar");
         let path = self.folder.join(&name);
         let file = File::create(&path).map_err(|source| BuildError::Context { path, source })?;
@@ -197,49 +207,55 @@ impl Context<'_> {
             .iter()
             .map(|(variable, secret)| format!("--mount=type=secret,id={secret},env={variable} "))
             .collect();
-        let set: Vec<_> = env.iter().map(|(name, value)| format!("{name}={} ", quote(value.as_str()))).collect();
+        let name = user.unwrap_or("root").split(':').next().unwrap_or_default();
+        let whose = self.accounts.user(name).map(|User { name, home, shell, .. }| {
+            [("HOME", home), ("USER", name.clone()), ("LOGNAME", name), ("SHELL", shell)]
+        });
+        let fixed = [("LANG", "C.UTF-8".to_owned()), ("PATH", STANDARD_PATH.to_owned())];
+        let given = env.iter().map(|(name, value)| (name.as_str(), value.as_str().to_owned()));
+        let all: BTreeMap<_, _> = whose.into_iter().flatten().chain(fixed).chain(given).collect();
+        let set: Vec<_> = all.iter().map(|(name, value)| format!("{name}={} ", quote(value))).collect();
+        let home = all.get("HOME").map_or("/", String::as_str);
         self.line(&format!(
-            "RUN --mount=type=bind,source={file},target={BODY} {}cd \"$HOME\" 2>/dev/null || cd /; {}bash {BODY}",
+            "RUN --mount=type=bind,source={file},target={BODY} {}cd {} 2>/dev/null || cd /; env {}bash {BODY}",
             mounts.concat(),
-            if set.is_empty() { String::new() } else { format!("env {}", set.concat()) },
+            quote(home),
+            set.concat(),
         ));
         if user.is_some() {
             self.line("USER 0:0");
         }
     }
 
-    fn configuration(&mut self, blueprint: &Blueprint<'_>) {
-        let wanted = &blueprint.wanted;
+    /// Says all that the image says about how it is run: of a base whose layers go over, nothing else tells it.
+    fn configuration(&mut self, config: &Config) {
         self.line("");
-        for (name, value) in &wanted.env {
+        for (name, value) in config.env().iter().flatten().filter_map(|line| line.split_once('=')) {
             self.line(&format!("ENV {name}={}", double(value)));
         }
-        if !wanted.path.is_empty() {
-            self.line(&format!("ENV PATH=\"$PATH:{}\"", wanted.path.join(":")));
-        }
-        for (name, value) in &wanted.labels {
+        let labels: BTreeMap<_, _> = config.labels().iter().flatten().collect();
+        for (name, value) in labels {
             self.line(&format!("LABEL {name}={}", double(value)));
         }
-        for port in &wanted.ports {
+        for port in config.exposed_ports().iter().flatten() {
             self.line(&format!("EXPOSE {port}"));
         }
-        for volume in &wanted.volumes {
+        for volume in config.volumes().iter().flatten() {
             self.line(&format!("VOLUME {}", list(std::slice::from_ref(volume))));
         }
-        if let Some(folder) = &wanted.folder {
+        if let Some(folder) = config.working_dir() {
             self.line(&format!("WORKDIR {folder}"));
         }
-        if let Some(signal) = &wanted.stop_signal {
+        if let Some(signal) = config.stop_signal() {
             self.line(&format!("STOPSIGNAL {signal}"));
         }
-        if let Some(user) = &wanted.user {
+        if let Some(user) = config.user() {
             self.line(&format!("USER {user}"));
         }
-        if !wanted.entrypoint.is_empty() {
-            self.line(&format!("ENTRYPOINT {}", list(&wanted.entrypoint)));
-        }
-        if !wanted.command.is_empty() {
-            self.line(&format!("CMD {}", list(&wanted.command)));
+        for (word, words) in [("ENTRYPOINT", config.entrypoint()), ("CMD", config.cmd())] {
+            if let Some(words) = words {
+                self.line(&format!("{word} {}", list(words)));
+            }
         }
     }
 }
@@ -262,7 +278,8 @@ fn install(packages: &Packages) -> String {
     match manager {
         PackageManager::Apt => format!(
             "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends{options}{names} \
-             && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb"
+             && rm -rf /var/lib/apt/lists/*_* /var/lib/apt/lists/auxfiles /var/cache/apt/*.bin /var/cache/apt/archives/*.deb \
+             /var/cache/debconf/tmp.ci /var/log/apt/* /var/log/dpkg.log /var/log/alternatives.log"
         ),
         PackageManager::Dnf => format!("dnf -y install{options}{names} && dnf clean all"),
         PackageManager::Pacman => {
@@ -316,6 +333,6 @@ mod tests {
             files: Vec::new(),
         };
         let text = install(&packages);
-        assert!(text.contains("--no-install-recommends git vim && rm -rf /var/lib/apt/lists/*"), "{text}");
+        assert!(text.contains("--no-install-recommends git vim && rm -rf /var/lib/apt/lists/*_* "), "{text}");
     }
 }
