@@ -97,9 +97,9 @@ fn no_verb_deletes_a_disk_that_is_not_told_to() -> Result {
     for verb in help.lines().filter(|verb| *verb != "help") {
         assert!(VERBS.iter().any(|(known, _)| *known == verb), "`vm {verb}` is tried in no state");
     }
-    let verbs: String = VERBS.iter().map(|(_, verb)| format!("{verb}\n")).collect();
+    let verbs = VERBS.iter().map(|(_, verb)| *verb).collect::<Vec<_>>().join("\n");
     for state in ["half-made", "built", "stopped", "absent", "damaged", "booting", "paused", "crashed"] {
-        let tried = world.ok("deploy", &format!("sh try.sh {state} <<'END'\n{verbs}END"));
+        let tried = world.ok("deploy", &format!("sh try.sh {state} <<'END'\n{verbs}\nEND"));
         assert_eq!(tried.lines().count(), VERBS.len(), "{tried}");
         for line in tried.lines() {
             assert!(line.starts_with(&format!("{} {state}: ", before.trim())), "{line}, and it was {before}");
