@@ -22,7 +22,7 @@ bring() {
   [ ! -e $home/pid ] || kill -KILL "$(cat $home/pid)" 2>/dev/null || :
   gone
   rm -f $home/pid
-  cp ~/saved.json $home/state.json
+  cp -a ~/saved/. $home
   case $1 in
     half-made) sed -i 's/"made": "whole"/"made": "begun"/' $home/state.json ;;
     built) sed -i 's/"made": "whole"/"made": "built"/' $home/state.json ;;
@@ -89,7 +89,7 @@ fn no_verb_deletes_a_disk_that_is_not_told_to() -> Result {
     world.ok("deploy", DISK);
     world.ok("deploy", &format!("cat > try.sh <<'END'\n{TRY}\nEND"));
     world.code("deploy", 0, "charly vm import demo disk.raw --ram 128M && charly vm snapshot create demo mark");
-    world.ok("deploy", "cp ~/.local/state/charly/vm/demo/state.json saved.json");
+    world.ok("deploy", "cp -a ~/.local/state/charly/vm/demo saved && rm saved/disk.qcow2");
     let before = world.ok("deploy", "stat --format '%i 1' ~/.local/state/charly/vm/demo/disk.qcow2");
 
     // One that is forgotten here would never be tried.
@@ -97,9 +97,9 @@ fn no_verb_deletes_a_disk_that_is_not_told_to() -> Result {
     for verb in help.lines().filter(|verb| *verb != "help") {
         assert!(VERBS.iter().any(|(known, _)| *known == verb), "`vm {verb}` is tried in no state");
     }
-    let verbs: String = VERBS.iter().map(|(_, verb)| format!("{verb}\n")).collect();
+    let verbs = VERBS.iter().map(|(_, verb)| *verb).collect::<Vec<_>>().join("\n");
     for state in ["half-made", "built", "stopped", "absent", "damaged", "booting", "paused", "crashed"] {
-        let tried = world.ok("deploy", &format!("sh try.sh {state} <<'END'\n{verbs}END"));
+        let tried = world.ok("deploy", &format!("sh try.sh {state} <<'END'\n{verbs}\nEND"));
         assert_eq!(tried.lines().count(), VERBS.len(), "{tried}");
         for line in tried.lines() {
             assert!(line.starts_with(&format!("{} {state}: ", before.trim())), "{line}, and it was {before}");

@@ -34,7 +34,7 @@ fn stage(world: &World, machine: &str) -> String {
 
 /// One machine's whole life: emulated, so every boot counts.
 #[test]
-#[ignore = "takes half an hour where QEMU has to emulate; run with `--ignored`"]
+#[ignore = "takes twenty minutes where QEMU has to emulate; run with `--ignored`"]
 fn a_machine_lives_and_loses_nothing() -> Result {
     let Some(world) = World::prepared("machines", INSTALL)? else { return Ok(()) };
     let absent = world.code("deploy", 3, "charly bundle add vm:demo hello");
@@ -120,14 +120,6 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     assert_eq!(inside(&world, "demo", "ls").trim(), "mark");
     assert_eq!(inside(&world, "demo", tree), before);
 
-    // Made anew, it holds what its deploy held and nothing else; its key is still known.
-    vm(&world, 0, "stop copy --force --shutdown-timeout 600");
-    world.code("deploy", 0, &format!("cd {FIXTURES} && charly bundle del vm:demo boots -y"));
-    world.code("deploy", 5, "charly update vm:demo");
-    world.code("deploy", 0, &format!("cd {FIXTURES} && charly update vm:demo -y"));
-    assert_eq!(inside(&world, "demo", "ls; cat .local/share/charly-hello/greeting | wc --lines").trim(), "1");
-    world.ok("deploy", "ssh -o BatchMode=yes charly-demo true");
-
     // Nobody is deleted unasked, and a disk only by name.
     vm(&world, 5, "destroy demo");
     vm(&world, 0, "destroy demo -y");
@@ -137,6 +129,31 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     vm(&world, 0, "destroy copy --disk -y");
     world.ok("deploy", &format!("test ! -e {HOME} && ! pgrep --exact charly-demo"));
     world.ok("deploy", "charly ssh-config --no-include && test ! -e ~/.ssh/config");
+    Ok(())
+}
+
+/// A machine that is made anew holds what its deploys held, and nothing else.
+#[test]
+#[ignore = "takes ten minutes where QEMU has to emulate; run with `--ignored`"]
+fn a_machine_that_is_made_anew_holds_what_it_held() -> Result {
+    let Some(world) = World::prepared("anew", INSTALL)? else { return Ok(()) };
+    vm(&world, 0, "create demo --from debian-13 --disk-size 5G --ram 1G --timeout 900");
+    world.code("deploy", 0, &format!("cd {FIXTURES} && charly bundle add vm:demo hello one -y"));
+    world.code("deploy", 0, &format!("cd {FIXTURES} && charly bundle del vm:demo one -y"));
+    inside(&world, "demo", "touch mark");
+    world.code("deploy", 0, "charly ssh-config --include");
+    let whose = "cat /etc/ssh/ssh_host_ed25519_key.pub ~/.ssh/authorized_keys";
+    let before = inside(&world, "demo", whose);
+
+    world.code("deploy", 5, "charly update vm:demo");
+    assert_eq!(inside(&world, "demo", "ls").trim(), "mark");
+    world.code("deploy", 0, &format!("cd {FIXTURES} && charly update vm:demo -y"));
+    assert_eq!(inside(&world, "demo", "ls; cat .local/share/charly-hello/greeting | wc --lines").trim(), "1");
+    assert_eq!(inside(&world, "demo", whose), before);
+    let held = world.json("deploy", "bundle status vm:demo").exits(0);
+    assert!(held.to_string().contains("hello") && !held.to_string().contains("\"one\""), "{held}");
+    world.ok("deploy", "ssh -o BatchMode=yes charly-demo true");
+    vm(&world, 0, "destroy demo --disk -y");
     Ok(())
 }
 
