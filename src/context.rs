@@ -1,6 +1,7 @@
 //! What the verbs depend on: folders, the terminal, the user's wishes. The environment is read here and nowhere else.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -275,13 +276,19 @@ fn source_date_epoch() -> Result<Option<u64>, Failure> {
     })
 }
 
-/// Returns `$HOME` if it is a folder the user owns, and what the passwd database says otherwise.
+/// Returns `$HOME` if it is a folder the user owns. One of somebody else's, as `sudo` may leave it, is not meant; what the passwd
+/// database says is. One that is not there is a mistake: whoever set it wants nothing elsewhere touched.
 fn home() -> Result<PathBuf, Failure> {
     let uid = geteuid().as_raw();
-    let owned =
-        |path: &PathBuf| path.is_absolute() && fs::metadata(path).is_ok_and(|at| at.is_dir() && at.uid() == uid);
-    if let Some(home) = std::env::var_os("HOME").map(PathBuf::from).filter(owned) {
-        return Ok(home);
+    if let Some(home) = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()) {
+        match fs::metadata(&home) {
+            Ok(at) if at.is_dir() && at.uid() == uid => return Ok(home),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Failure::invalid(format!("HOME names `{}`, which is not there", home.display()))
+                    .hint("make the folder, or set HOME to one you own"));
+            }
+            _ => {}
+        }
     }
     let entry = Command::new("getent").args(["passwd", &uid.to_string()]).output().ok();
     let entry = entry.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();

@@ -142,8 +142,8 @@ fn a_disk_that_holds_no_more_files_ends_the_run_with_its_name() -> Result {
     let project = remote.copy_of_the_project();
     let folder = project.path().join("candy/crowd");
     std::fs::create_dir_all(&folder).unwrap();
-    let files: String =
-        (0..40).map(|n| format!("    - {{run: file {n}, write: /opt/small/{n}, content: \"x\"}}\n")).collect();
+    let file = |n| format!("    - {{run: file {n}, write: /opt/small/{n}, content: \"x\"}}\n");
+    let files = (0..40).map(file).collect::<Vec<_>>().concat();
     let head = "candy:\n  name: crowd\n  version: 2026.324.0000\n  description: Many small files\n  plan:\n";
     std::fs::write(folder.join("charly.yml"), head.to_owned() + &files).unwrap();
     let add = format!("-C {} bundle add @ crowd -y", project.path().display());

@@ -118,7 +118,7 @@ fn only_machines_that_are_known_are_spoken_to() -> Result {
     assert!(hashed.starts_with("|1|") && !hashed.contains(&address.to_string()), "{hashed}");
     remote.run("deploy", "bundle status @").exits(0);
     remote.run_through("deploy", "bundle status @").exits(0);
-    let both = hashed.lines().map(|line| format!("@revoked {line}\n")).collect::<String>();
+    let both = hashed.lines().map(|line| format!("@revoked {line}\n")).collect::<Vec<_>>().concat();
     remote.know(&both);
     assert!(remote.run("deploy", "bundle status @").exits(5).error().contains("revoked"));
     Ok(())

@@ -32,7 +32,7 @@ impl Remote {
     fn of(world: World) -> Self {
         let (address, port) = (world.guest.address(), world.guest.port());
         let proxy = Proxy::start(SocketAddr::from((address, port))).unwrap();
-        let (home, identity) = (tempfile::tempdir().unwrap(), Some(world.guest.key().to_owned()));
+        let (home, identity) = (tempfile::tempdir().unwrap(), Some(world.guest.key().clone()));
         let remote = Self { world, proxy, home, env: Vec::new(), identity };
         let (own, through) = (remote.world.guest.host_key().unwrap(), remote.proxy.address().port());
         remote.know(&format!("{address} {own}\n[127.0.0.1]:{through} {own}\n"));
