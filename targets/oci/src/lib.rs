@@ -22,6 +22,6 @@ pub mod source;
 pub mod space;
 pub mod store;
 #[cfg(test)]
-mod testing;
+mod tests;
 
 pub use oci_spec::image::{Config, Descriptor};

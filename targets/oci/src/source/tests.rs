@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::layer::tree::implied;
 use crate::layer::{Compression, Entry, Kind, Layer, LayerError, LayerWriter};
-use crate::testing::has;
+use crate::tests::has;
 
 fn access() -> Access {
     Access {

@@ -7,7 +7,7 @@ use oci_spec::image::ConfigBuilder;
 
 use super::*;
 use crate::layer::{Compression, Entry, Kind, LayerError, LayerWriter};
-use crate::testing::has;
+use crate::tests::has;
 
 fn entry(path: &str, kind: Kind) -> Entry {
     Entry {
