@@ -171,7 +171,7 @@ fn an_empty_machine_is_held_by_its_name_alone() -> Result {
     vm(&world, 0, "start demo --no-wait");
     assert_eq!(stage(&world, "demo"), "booting");
     let late = vm(&world, 1, "start demo --timeout 1");
-    assert!(late.stderr.contains("did not answer within 1 s"), "{}", late.stderr);
+    assert!(late.stderr.contains("nobody could log in to `demo` within 1 s"), "{}", late.stderr);
     world.code("deploy", 0, "printf '\\035' | timeout 60 charly vm console demo");
 
     // Snapshots of what runs; going back is for what does not.
