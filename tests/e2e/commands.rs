@@ -25,6 +25,25 @@ fn a_command_runs_as_whom_it_names_and_is_undone() -> Result {
 }
 
 #[test]
+fn hooks_run_beside_a_service_and_what_it_makes_is_brought_back() -> Result {
+    let Some(world) = World::new("hooked")? else { return Ok(()) };
+    world.json("deploy", "bundle add local hooked -y").exits(0);
+    assert_eq!(world.ok("root", "cat /opt/e2e-hooked/after"), "active\n");
+    let got = world.ok("deploy", "stat -c '%a %U' /dev/shm/e2e-hooked/token; cat /dev/shm/e2e-hooked/token");
+    assert_eq!(got, "640 deploy\nserver=e2e.example word=xyzzy\n");
+    assert_eq!(world.ok("root", "cat /opt/e2e-hooked/token"), "server=127.0.0.1 word=xyzzy\n");
+    world.ok("root", "chmod 600 /opt/e2e-hooked/token");
+    let closed = world.json("deploy", "bundle add local -y").exits(1).error();
+    assert!(closed.starts_with("`/opt/e2e-hooked/token` cannot be brought back: `deploy` may not read it"), "{closed}");
+
+    world.json("deploy", "bundle del local -y").exits(0);
+    assert_eq!(world.ok("root", "cat /run/e2e-hooked-before"), "active\n");
+    world.ok("root", "rm -r /run/e2e-hooked-before /dev/shm/e2e-hooked");
+    assert_eq!(world.traces(), "");
+    Ok(())
+}
+
+#[test]
 fn a_failing_command_is_gone_on_from() -> Result {
     let Some(world) = World::new("failing")? else { return Ok(()) };
     let failed = world.json("deploy", "bundle add local failing -y").exits(1);

@@ -34,7 +34,7 @@ fn stage(world: &World, machine: &str) -> String {
 
 /// One machine's whole life: emulated, so every boot counts.
 #[test]
-#[ignore = "takes twenty minutes where QEMU has to emulate; run with `--ignored`"]
+#[ignore = "takes twelve minutes and more where QEMU has to emulate; run with `--ignored`"]
 fn a_machine_lives_and_loses_nothing() -> Result {
     let Some(world) = World::prepared("machines", INSTALL)? else { return Ok(()) };
     let absent = world.code("deploy", 3, "charly bundle add vm:demo hello");

@@ -132,13 +132,14 @@ impl Session<'_> {
         let path = venue.resolve(path);
         let deadline = Instant::now() + Duration::from_secs(wait_s.into());
         // The file comes when some service gets round to it, and nothing tells of that but the file.
-        while path::observe(&venue, &path)? == Node::Absent && Instant::now() < deadline {
+        let look = || path::observe(&venue, &path).map_err(|error| unreadable(error, &path, &venue.facts.user.name));
+        while look()? == Node::Absent && Instant::now() < deadline {
             if self.settings.cancel.is_requested() {
                 return Err(WorkError::Cancelled);
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        let Node::File { digest, size, .. } = path::observe(&venue, &path)? else {
+        let Node::File { digest, size, .. } = look()? else {
             return Err(WorkError::Plan(format!("`{path}` did not appear within {wait_s} s")));
         };
         self.peer.send(Reply::Blob { digest, size });
@@ -153,6 +154,17 @@ impl Session<'_> {
             self.peer.send_chunk(&buffer[..n]);
         }
     }
+}
+
+/// Says who may not read what is to be brought back. It is read with the login user's rights, whatever the deploy's steps had.
+fn unreadable(error: tree::TreeError, path: &str, user: &str) -> WorkError {
+    if error.source.kind() != std::io::ErrorKind::PermissionDenied {
+        return error.into();
+    }
+    let what = format!("`{path}` cannot be brought back: `{user}` may not read it");
+    WorkError::Program(Box::new(
+        Problem::new(what).hint("have the candy make it readable for the user it is deployed by"),
+    ))
 }
 
 fn owned_of((resource, entry): &(Resource, Entry)) -> Owned {

@@ -118,6 +118,10 @@ impl Work<'_, '_> {
             self.report(task, Outcome::Skipped { reason }, Vec::new(), started.elapsed());
             return Ok(());
         }
+        if task.wants.is_empty() {
+            // What it leaves is in its record alone, such as a hook for the removal.
+            self.intend(task, &[])?;
+        }
         for wanted in &task.wants {
             self.intend(task, std::slice::from_ref(wanted))?;
             self.ledger.flush()?;

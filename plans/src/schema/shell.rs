@@ -11,7 +11,7 @@ record! {
         pub path_append: Vec<Spanned<String>>,
         /// The file that the snippet goes to instead of the usual one.
         pub path: Option<Spanned<String>>,
-        /// The place among other snippets: lower first.
+        /// Carried: snippets stand in the order of their candies.
         pub priority: Option<i32>,
         /// For bash.
         pub bash: Option<ShellBlock>,
@@ -33,7 +33,7 @@ record! {
         pub path_append: Vec<Spanned<String>>,
         /// The file that the snippet goes to instead of the usual one.
         pub path: Option<Spanned<String>>,
-        /// The place among other snippets: lower first.
+        /// Carried: snippets stand in the order of their candies.
         pub priority: Option<i32>,
     }
 }
