@@ -15,7 +15,7 @@ use charly_plans::schema::{self, Document};
 use charly_plans::source::Source;
 use charly_target_core::{Interrupts, Registry};
 use charly_target_local::Local;
-use charly_target_vm::ssh::{Address, Delivery, Machine, way};
+use charly_target_vm::ssh::{Address, Delivery, Machine, Unlocked, way};
 use rustix::process::geteuid;
 use tokio::runtime::Runtime;
 
@@ -61,6 +61,8 @@ pub(crate) struct Context {
     pub(crate) refresh: bool,
     /// The moment that nothing in an image is to be later than, in seconds since 1970.
     pub(crate) source_date_epoch: Option<u64>,
+    /// The identities whose passphrase was asked for already.
+    pub(crate) unlocked: Unlocked,
     runtime: OnceLock<Runtime>,
 }
 
@@ -99,6 +101,7 @@ impl Context {
             home,
             refresh: globals.refresh,
             source_date_epoch: source_date_epoch()?,
+            unlocked: Unlocked::default(),
             runtime: OnceLock::new(),
         })
     }
@@ -119,6 +122,7 @@ impl Context {
             units: self.units.clone(),
             refresh: self.refresh,
             source_date_epoch: self.source_date_epoch,
+            unlocked: self.unlocked.clone(),
             runtime: OnceLock::new(),
         }
     }

@@ -154,9 +154,9 @@ impl From<TargetError> for Failure {
                     TargetError::Conversation(ClientError::BrokeOff { .. } | ClientError::Lost) => {
                         Some("the same command goes on where the run ended")
                     }
-                    TargetError::Conversation(ClientError::NoEngine { .. }) => {
-                        Some("the user's login shell there must run `sh`; see what it does by hand")
-                    }
+                    TargetError::Conversation(ClientError::NoEngine { .. }) => Some(
+                        "the user's login shell there must run `sh`, see what it does by hand; an engine that was damaged there is sent anew with `--engine scp`",
+                    ),
                     _ => None,
                 };
                 let failure = Self::error(exit, error);

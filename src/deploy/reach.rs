@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use charly_ir::message::{Problem, SecretValue};
+use charly_target_core::Interrupts;
 use charly_target_vm::ssh::{Asker, Delivery, Inside, Limits, Settings, Wishes};
 use rustix::process::geteuid;
 
@@ -67,7 +68,8 @@ impl Reach {
             config_files: vec![cx.home.join(".ssh/config"), "/etc/ssh/ssh_config".into()],
             agent: environment.get("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from),
             environment,
-            asker: Arc::new(Terminal { silent: cx.printer.is_json() }),
+            asker: Arc::new(Terminal { silent: cx.printer.is_json(), interrupts: cx.interrupts.clone() }),
+            unlocked: cx.unlocked.clone(),
             wishes: Wishes {
                 identity: self.identity.as_ref().map(here),
                 known_hosts: self.known_hosts.as_ref().map(here),
@@ -85,11 +87,11 @@ impl Reach {
     }
 
     /// Asks for the password that `sudo` wants, where the user says that it wants one.
-    pub(crate) fn sudo_password(&self, name: &str) -> Result<Option<SecretValue>, Failure> {
+    pub(crate) fn sudo_password(&self, name: &str, interrupts: &Interrupts) -> Result<Option<SecretValue>, Failure> {
         if !self.ask_sudo {
             return Ok(None);
         }
-        if let Some(password) = ask_secret(&format!("sudo password on {}", clean(name))) {
+        if let Some(password) = ask_secret(&format!("sudo password on {}", clean(name)), interrupts) {
             return Ok(Some(password));
         }
         let problem = Problem::new("nobody can be asked for the password that `sudo` wants");
@@ -101,10 +103,11 @@ impl Reach {
 #[derive(Debug)]
 struct Terminal {
     silent: bool,
+    interrupts: Interrupts,
 }
 
 impl Asker for Terminal {
     fn secret(&self, question: &str) -> Option<SecretValue> {
-        if self.silent { None } else { ask_secret(&clean(question)) }
+        if self.silent { None } else { ask_secret(&clean(question), &self.interrupts) }
     }
 }

@@ -9,7 +9,7 @@ use charly_target_core::target::Decision;
 use charly_target_core::{Notice, Observer};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Printer, Tally, clean, seconds};
+use super::{Printer, Reached, Tally, clean, seconds};
 use crate::exit::{Exit, Failure};
 
 /// The lines of all runs.
@@ -28,6 +28,8 @@ pub(crate) struct FleetLine {
     name: String,
     began: Instant,
     titles: BTreeMap<u32, String>,
+    /// How far it came.
+    pub(crate) reached: Reached,
     /// How its checks came out.
     pub(crate) checks: Tally,
 }
@@ -62,7 +64,8 @@ impl Fleet {
         bar.set_message("connecting");
         bar.enable_steady_tick(Duration::from_millis(100));
         let (name, printer) = (name.to_owned(), self.printer);
-        FleetLine { bar, printer, name, began: Instant::now(), titles: BTreeMap::new(), checks: Tally::default() }
+        let (titles, reached, checks) = (BTreeMap::new(), Reached::default(), Tally::default());
+        FleetLine { bar, printer, name, began: Instant::now(), titles, reached, checks }
     }
 }
 
@@ -113,6 +116,7 @@ impl Observer for FleetLine {
     }
 
     fn event(&mut self, event: Event) {
+        self.reached.follow(&event);
         match event {
             Event::RunStarted { steps } => self.bar.set_length(u64::from(steps)),
             Event::StepStarted { index, candy, title, .. } => {

@@ -17,7 +17,7 @@ pub(crate) use fleet::{Ended, Fleet, FleetLine};
 pub(crate) use json::Line;
 pub(crate) use plan::{PlanView, gate_reason};
 pub(crate) use printer::{Format, Printer};
-pub(crate) use progress::{Policy, Progress, Tally, bytes};
+pub(crate) use progress::{Policy, Progress, Reached, Tally, bytes};
 pub(crate) use prompt::{Question, ask, ask_secret, can_ask};
 pub(crate) use report::{calver, columns, counted, state_word, when};
 pub(crate) use summary::{Summary, checked, seconds};

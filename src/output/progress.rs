@@ -33,14 +33,34 @@ pub(crate) struct Progress {
     /// Whether the last line of the tail has not ended yet.
     open_line: bool,
     timings: Timings,
-    /// How many steps have ended, and of how many, once a run has begun.
-    reached: Option<(u32, u32)>,
+    reached: Reached,
     /// What was about to change.
     pub(crate) diff: Option<Diff>,
     /// How many checks there were.
     pub(crate) checks: Tally,
     /// Why the run was not to go on, or its events could not be written.
     failure: Option<Failure>,
+}
+
+/// How many steps of a run have ended, and of how many, once it has begun.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reached(Option<(u32, u32)>);
+
+impl Reached {
+    /// Learns of an event.
+    pub(crate) fn follow(&mut self, event: &Event) {
+        match (event, &mut self.0) {
+            (Event::RunStarted { steps }, reached) => *reached = Some((0, *steps)),
+            (Event::StepFinished { .. }, Some((done, _))) => *done += 1,
+            _ => {}
+        }
+    }
+
+    /// Says how far a run came that broke off, and what to do about it; nothing where none had begun.
+    pub(crate) fn hint(self) -> Option<String> {
+        let (done, of) = self.0?;
+        Some(format!("{done} of {of} steps are done for certain; the same command goes on where the run ended"))
+    }
 }
 
 /// How checks came out.
@@ -81,7 +101,7 @@ impl Progress {
             tail: VecDeque::new(),
             open_line: false,
             timings: Timings::default(),
-            reached: None,
+            reached: Reached::default(),
             diff: None,
             checks: Tally::default(),
             failure: None,
@@ -93,10 +113,9 @@ impl Progress {
         Self { timings, ..self }
     }
 
-    /// Says how far a run came that broke off, and what to do about it; nothing where none had begun.
-    pub(crate) fn reached(&self) -> Option<String> {
-        let (done, of) = self.reached?;
-        Some(format!("{done} of {of} steps are done for certain; the same command goes on where the run ended"))
+    /// Returns how far the run came.
+    pub(crate) fn reached(&self) -> Reached {
+        self.reached
     }
 
     /// Takes the bar away and returns why the run was not to go on, if it was not.
@@ -120,7 +139,6 @@ impl Progress {
     }
 
     fn started(&mut self, steps: u32) {
-        self.reached = Some((0, steps));
         if steps > 0 {
             self.bar.set_length(u64::from(steps));
             self.bar.set_position(0);
@@ -156,10 +174,6 @@ impl Progress {
         let title = self.titles.remove(&index).unwrap_or_default();
         let undo = self.undoing.remove(&index);
         self.bar.inc(1);
-        if let Some((done, _)) = &mut self.reached {
-            *done += 1;
-        }
-        self.timings.ended(index, took_ms);
         self.guess();
         let took = seconds(Duration::from_millis(took_ms));
         let (green, red, dim) = (AnsiColor::Green.on_default(), AnsiColor::Red.on_default(), Style::new().dimmed());
@@ -310,6 +324,10 @@ impl Observer for Progress {
                 CheckResult::Failed { .. } => self.checks.failed += 1,
                 CheckResult::Skipped { .. } => self.checks.skipped += 1,
             }
+        }
+        self.reached.follow(&event);
+        if let Event::StepFinished { index, took_ms, .. } = &event {
+            self.timings.ended(*index, *took_ms);
         }
         if self.printer.is_json() {
             self.emit(&Line::Event(&event));

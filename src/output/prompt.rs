@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use charly_ir::message::SecretValue;
 use charly_target_core::Interrupts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::Printer;
 
@@ -32,57 +32,74 @@ pub(crate) fn ask(question: &Question<'_>, interrupts: &Interrupts) -> Option<bo
     }
     let mut stderr = io::stderr();
     write!(stderr, "{} [y/N] ", question.0).and_then(|()| stderr.flush()).ok()?;
-    let answer = read_line(interrupts).unwrap_or_default();
+    let terminal = File::from(rustix::io::dup(io::stdin()).ok()?);
+    let Ok(Some(answer)) = read_line(&terminal, interrupts) else {
+        // What comes next shall not stand behind the question.
+        Printer::complain("");
+        return Some(false);
+    };
     Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-/// Asks for something that is not shown while it is typed; `None` where nobody can be asked, or says nothing.
-pub(crate) fn ask_secret(question: &str) -> Option<SecretValue> {
+/// Asks for something that is not shown while it is typed; `None` where nobody can be asked, says nothing, or interrupts.
+pub(crate) fn ask_secret(question: &str, interrupts: &Interrupts) -> Option<SecretValue> {
     let mut terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
-    let before = tcgetattr(&terminal).ok()?;
-    let mut silent = before.clone();
-    silent.local_modes.remove(LocalModes::ECHO);
-    // What was typed before is thrown away, so it must be done before anybody is asked.
-    tcsetattr(&terminal, OptionalActions::Flush, &silent).ok()?;
+    let silence = Silence::over(&terminal)?;
     write!(terminal, "{question}: ").and_then(|()| terminal.flush()).ok();
-    let mut answer = Vec::new();
-    let mut byte = [0];
-    let complete = loop {
-        match terminal.read(&mut byte) {
-            Ok(1) if byte[0] == b'\n' => break true,
-            Ok(1) if answer.len() < MAX_ANSWER => answer.push(byte[0]),
-            _ => break false,
-        }
-    };
-    tcsetattr(&terminal, OptionalActions::Flush, &before).ok();
+    let answer = read_line(&terminal, interrupts);
+    drop(silence);
     writeln!(terminal).ok();
-    let answer = String::from_utf8(answer).ok().filter(|answer| complete && !answer.is_empty());
-    answer.map(SecretValue::new)
+    answer.ok()?.filter(|answer| !answer.is_empty()).map(SecretValue::new)
+}
+
+/// A terminal that does not show what is typed, for as long as this is held.
+struct Silence {
+    terminal: File,
+    before: Termios,
+}
+
+impl Silence {
+    fn over(terminal: &File) -> Option<Self> {
+        let terminal = terminal.try_clone().ok()?;
+        let before = tcgetattr(&terminal).ok()?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        // What was typed before is thrown away, so it must be done before anybody is asked.
+        tcsetattr(&terminal, OptionalActions::Flush, &silent).ok()?;
+        Some(Self { terminal, before })
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        tcsetattr(&self.terminal, OptionalActions::Flush, &self.before).ok();
+    }
 }
 
 /// Reads a line; nothing where the user interrupts or leaves.
-fn read_line(interrupts: &Interrupts) -> io::Result<String> {
+fn read_line(mut terminal: &File, interrupts: &Interrupts) -> io::Result<Option<String>> {
     let before = interrupts.count();
-    let mut terminal = File::from(rustix::io::dup(io::stdin())?);
     let mut answer = Vec::new();
     let mut byte = [0];
     while answer.len() < MAX_ANSWER {
-        let mut fds = [PollFd::new(&terminal, PollFlags::IN)];
+        let mut fds = [PollFd::new(terminal, PollFlags::IN)];
         let ready = match poll(&mut fds, Some(&TICK)) {
             Ok(count) => count > 0,
             Err(rustix::io::Errno::INTR) => false,
             Err(error) => return Err(error.into()),
         };
         if interrupts.count() > before {
-            Printer::complain("");
-            return Ok(String::new());
+            return Ok(None);
         }
         if ready {
-            if terminal.read(&mut byte)? == 0 || byte[0] == b'\n' {
-                break;
+            if terminal.read(&mut byte)? == 0 {
+                return Ok(None);
+            }
+            if byte[0] == b'\n' {
+                return Ok(String::from_utf8(answer).ok());
             }
             answer.push(byte[0]);
         }
     }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Ok(None)
 }

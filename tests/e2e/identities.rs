@@ -26,6 +26,14 @@ fn a_locked_identity_is_asked_for_and_an_agent_spares_the_question() -> Result {
     let (code, said) = remote.on_a_terminal("deploy", status, PASSPHRASE);
     assert_eq!((code, said.matches("passphrase of").count()), (0, 1), "{said}");
     assert!(!said.contains(PASSPHRASE), "{said}");
+    // However often it is connected to: a reboot is many attempts.
+    let (code, said) = remote.on_a_terminal("deploy", "bundle add @ boots -y", PASSPHRASE);
+    assert_eq!((code, said.matches("passphrase of").count()), (0, 1), "{said}");
+    assert!(said.contains("it is back after"), "{said}");
+    let (code, said) = remote.on_a_terminal("deploy", "bundle del @ -y", "\u{3}");
+    assert_eq!(code, 130, "{said}");
+    let (code, said) = remote.on_a_terminal("deploy", "bundle del @ -y", PASSPHRASE);
+    assert_eq!(code, 0, "{said}");
 
     let socket = remote.home().join("agent");
     let agent = Agent::start(&socket);

@@ -105,6 +105,22 @@ fn only_machines_that_are_known_are_spoken_to() -> Result {
         let refused = remote.run("deploy", "bundle add @ hello -y").exits(5).error();
         assert!(refused.contains(want), "{known}: {refused}");
     }
+    // What the error says to do is done as it says.
+    let cure = |error: &str| {
+        let hint = error.split_once("hint: ").unwrap().1;
+        let cure = hint.split('`').nth(1).unwrap().to_owned();
+        let done = Command::new("sh").args(["-c", &cure]).env("HOME", remote.home()).output().unwrap();
+        assert!(done.status.success(), "`{cure}`: {done:?}");
+    };
+    remote.know(&format!("{address} {other}\n"));
+    cure(&remote.run("deploy", "bundle status @").exits(5).error());
+    for known_as in ["", " HostKeyAlias prod\n"] {
+        remote.configure(&format!("Host *\n IdentitiesOnly yes\n{known_as}"));
+        remote.know("# nobody\n");
+        cure(&remote.run("deploy", "bundle status @").exits(5).error());
+        remote.run("deploy", "bundle status @").exits(0);
+    }
+    remote.configure("");
     remote.know(&format!("{address} {own}\n"));
     remote.there("deploy", "hello");
     remote.gone("deploy", "hello");

@@ -118,6 +118,12 @@ impl Remote {
         said(self.command(user, arguments, true).args(["--format", "json"]))
     }
 
+    /// Runs `charly …` as people read it; returns its exit code and its standard output.
+    pub(crate) fn shown(&self, user: &str, arguments: &str) -> (i32, String) {
+        let output = self.command(user, arguments, false).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Starts `charly …` and lets it run.
     pub(crate) fn start(&self, user: &str, arguments: &str) -> Child {
         self.command(user, arguments, false).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
@@ -212,11 +218,12 @@ impl Remote {
         assert_eq!(self.world.traces(), "", "what is left of {candy}");
     }
 
-    /// Returns every file that the candies `everything` and `files` place: its kind, mode, owner and content.
+    /// Returns every file that the candies `everything`, `once` and `files` place: its kind, mode, owner and content.
     pub(crate) fn placed(&self) -> String {
         self.world.ok(
             "root",
             "cd / && for path in home/deploy/e2e-everything opt/everything etc/motd opt/everything-made home/deploy/e2e-made \
+                opt/e2e-once home/deploy/e2e-once \
                 usr/local/bin/e2e-everything home/deploy/.config/e2e home/deploy/e2e etc/e2e; do
                 find $path -printf '%p %y %m %u %g %l\\n' -type f -exec sha256sum {} \\;
              done | sort",

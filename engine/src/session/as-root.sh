@@ -13,7 +13,7 @@ for at in "${top%/*}" "$top" "$folder"; do
     exit 1
   fi
 done
-if [ -L "$program" ] || ! [ -f "$program" ] || ! [ -O "$program" ]; then
+if [ -L "$program" ] || ! [ -f "$program" ] || ! [ -O "$program" ] || ! cmp -s "$program" "$2"; then
   new=$folder/.new.$$
   trap 'rm -f "$new"' EXIT
   cat <"$2" >"$new"
@@ -23,10 +23,11 @@ if [ -L "$program" ] || ! [ -f "$program" ] || ! [ -O "$program" ]; then
     exit 1
   fi
   chmod 755 "$new"
+  # What a power failure may leave of it must not bear its name.
+  sync "$new" 2>/dev/null || sync
   mv -f "$new" "$program"
   trap - EXIT
-  for old in "$top"/*; do
-    [ "$old" = "$folder" ] || rm -rf "$old"
-  done
+  # Another charly may use another engine.
+  find "$top" -mindepth 1 -maxdepth 1 ! -path "$folder" -mtime +30 -exec rm -rf {} + 2>/dev/null || true
 fi
 exec "$program" root

@@ -15,7 +15,7 @@ use super::{artifact, plan};
 use crate::context::Context;
 use crate::deploy::{Compiled, DeployRecipe, Place, Reach, Secret, Wishes, absolute, declared};
 use crate::exit::{Exit, Failure, Outcome, of_verdict};
-use crate::output::{Line, Policy, Progress, Summary, Timings};
+use crate::output::{Line, Policy, Progress, Reached, Summary, Timings};
 use crate::verb::{self, check};
 
 /// Make a deploy hold what its entry declares and what was added by hand, LAYERs included
@@ -143,7 +143,7 @@ fn one(cx: &Context, args: &Args) -> Outcome {
     progress.finish()?;
     let outcome = recipe.outcome();
     remember(cx, &place, answer.as_ref().ok().map(|answer| &answer.done.verdict), outcome.as_ref())?;
-    let done = answer.map_err(|error| broke_off(error, &progress))?.done;
+    let done = answer.map_err(|error| broke_off(error, progress.reached()))?.done;
     if done.verdict == Verdict::Ok {
         let undo = undo(&args.what);
         cx.printer.say(Summary { done: &done, took: began.elapsed(), undo: Some(&undo) });
@@ -167,10 +167,10 @@ fn remember(cx: &Context, place: &Place, verdict: Option<&Verdict>, outcome: Opt
 }
 
 /// Tells of a run that broke off how far it came.
-pub(super) fn broke_off(error: TargetError, progress: &Progress) -> Failure {
+pub(super) fn broke_off(error: TargetError, reached: Reached) -> Failure {
     let is_broken = matches!(&error, TargetError::Conversation(ClientError::BrokeOff { .. } | ClientError::Lost));
     let failure = Failure::from(error);
-    match progress.reached().filter(|_| is_broken) {
+    match reached.hint().filter(|_| is_broken) {
         Some(reached) => failure.hint(reached),
         None => failure,
     }
@@ -187,7 +187,7 @@ fn several(cx: &Context, args: &Args, names: &[String]) -> Outcome {
         let answer = cx.block_on(place.target.add(&recipe, run));
         let outcome = recipe.outcome();
         remember(cx, &place, answer.as_ref().ok().map(|answer| &answer.done.verdict), outcome.as_ref())?;
-        let done = answer?.done;
+        let done = answer.map_err(|error| broke_off(error, line.reached))?.done;
         of_verdict(&done.verdict)?;
         if let Some(outcome) = outcome {
             artifact::bring_back(cx, &*place.target, &outcome.plan)?;
@@ -236,7 +236,7 @@ impl Args {
             mode,
             reboot,
             rerun: self.rerun.clone(),
-            sudo_password: self.what.reach.sudo_password(&self.what.name)?,
+            sudo_password: self.what.reach.sudo_password(&self.what.name, &cx.interrupts)?,
             command_timeout: Duration::from_secs(self.timeout.into()),
             ..self.what.wishes(cx)?
         })

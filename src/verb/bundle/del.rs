@@ -50,7 +50,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let removal = Removal {
         asked: args.layers.iter().map(|layer| absolute(layer, &cx.working)).collect::<Result<Vec<_>, _>>()?,
         workspace: cx.workspace_with_mistakes(),
-        sudo_password: args.reach.sudo_password(&args.name)?,
+        sudo_password: args.reach.sudo_password(&args.name, &cx.interrupts)?,
         args,
     };
     match &fleet::names(cx, &args.name)?[..] {
@@ -112,7 +112,7 @@ fn one(cx: &Context, removal: &Removal<'_>) -> Outcome {
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
     let answer = cx.block_on(place.target.del(&request, run));
     progress.finish()?;
-    let Answer { hello, done, .. } = answer.map_err(|error| broke_off(error, &progress))?;
+    let Answer { hello, done, .. } = answer.map_err(|error| broke_off(error, progress.reached()))?;
     removal.remember(cx, &place, &hello, &done.verdict)?;
     if let Some(diff) = progress.diff.as_ref().filter(|_| args.dry_run && !cx.printer.is_json()) {
         cx.printer.data(PlanView { diff, verbose: cx.printer.verbose })?;
@@ -142,8 +142,9 @@ fn several(cx: &Context, removal: &Removal<'_>, names: &[String]) -> Outcome {
     fleet::run(cx, names, args.width, |name, line| {
         let place = find(cx, &removal.workspace, name, &args.reach)?;
         let request = |hello: &Hello| Ok(removal.from(&place, hello, mode.clone()).map_err(Told)?);
-        let run = Run { observer: line, interrupts: cx.interrupts.clone() };
-        let Answer { hello, done, .. } = cx.block_on(place.target.del(&request, run))?;
+        let run = Run { observer: &mut *line, interrupts: cx.interrupts.clone() };
+        let answer = cx.block_on(place.target.del(&request, run));
+        let Answer { hello, done, .. } = answer.map_err(|error| broke_off(error, line.reached))?;
         removal.remember(cx, &place, &hello, &done.verdict)?;
         of_verdict(&done.verdict)?;
         Ok(done)

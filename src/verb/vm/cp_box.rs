@@ -61,7 +61,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         image: image.id(),
         name,
         rootless: args.rootless,
-        sudo_password: if args.rootless { None } else { args.reach.sudo_password(&place.name)? },
+        sudo_password: if args.rootless { None } else { args.reach.sudo_password(&place.name, &cx.interrupts)? },
     };
     let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), Policy::default());
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };

@@ -39,7 +39,7 @@ struct Shared {
     rtt: Duration,
     /// Bytes a second in each direction.
     bandwidth: Option<u64>,
-    faults: Vec<Fault>,
+    faults: Vec<Due>,
     counts: Counts,
     healed: bool,
     over: bool,
@@ -54,12 +54,19 @@ pub enum Direction {
     ToClient,
 }
 
-/// Harm that is done once, to the first connection that has passed so many bytes.
+/// A fault, and how many bytes of its direction have passed in all when it is due.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    fault: Fault,
+    after: u64,
+}
+
+/// Harm that is done once, to the connection that passes the byte it is due at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     /// Whose bytes count.
     pub direction: Direction,
-    /// How many bytes pass unharmed.
+    /// How many bytes pass unharmed from when it is asked for, over all connections together.
     pub at: u64,
     /// What is done.
     pub act: Act,
@@ -135,9 +142,12 @@ impl Proxy {
         self
     }
 
-    /// Does harm once: at once if a connection has passed its bytes already, else when the first one has.
+    /// Does harm once, so many bytes from now; with none to wait for, to a connection that is there.
     pub fn harm(&self, fault: Fault) {
-        self.change(|shared| shared.faults.push(fault));
+        self.change(|shared| {
+            let after = shared.counts.of(fault.direction) + fault.at;
+            shared.faults.push(Due { fault, after });
+        });
     }
 
     /// Forgets the harm that was not done yet and lets stalled connections go on.
@@ -160,7 +170,7 @@ impl Proxy {
 
     /// Returns the harm that was not done yet.
     pub fn pending(&self) -> Vec<Fault> {
-        lock(&self.shared).faults.clone()
+        lock(&self.shared).faults.iter().map(|due| due.fault).collect()
     }
 
     fn change(&self, change: impl FnOnce(&mut Shared)) {
@@ -202,6 +212,16 @@ impl FromStr for Fault {
             },
             at: at.parse().map_err(|_| wrong())?,
         })
+    }
+}
+
+impl Counts {
+    /// Returns the bytes of one direction.
+    fn of(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::ToServer => self.to_server,
+            Direction::ToClient => self.to_client,
+        }
     }
 }
 

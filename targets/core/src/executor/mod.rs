@@ -3,6 +3,7 @@
 //! The engine does the work on a venue. An executor is for what comes before there is one, and for what is none of its
 //! business: running a container builder, moving a file, opening a tunnel.
 
+mod nested;
 mod recording;
 mod shell;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use nested::NestedExecutor;
 pub use recording::{Call, RecordingExecutor};
 pub use shell::ShellExecutor;
 

@@ -98,9 +98,10 @@ impl Outgoing {
         self.queue.push_back(Item::Blob(digest, from));
     }
 
-    /// Forgets what was not begun.
+    /// Forgets what was not said, the rest of a blob too: its beginning is kept over there, and gone on with another time.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
+        self.blob = None;
     }
 
     /// Returns how many bytes of blobs were sent, and of how many, where there are any.

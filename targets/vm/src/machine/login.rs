@@ -49,6 +49,8 @@ pub(super) fn attempt(endpoint: &Endpoint, patience: Patience) -> Result<(), Not
         agent: None,
         known_hosts: vec![endpoint.known_hosts.clone()],
         known_hosts_required: true,
+        connect_timeout: None,
+        behind: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NotIn::Silent)?;
     let came_in = runtime.block_on(async {

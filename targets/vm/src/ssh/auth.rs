@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use russh::client::AuthResult;
 use russh::keys::agent::AgentIdentity;
@@ -9,19 +10,32 @@ use russh::keys::agent::client::AgentClient;
 use russh::keys::key::PrivateKeyWithHashAlg;
 use russh::keys::{HashAlg, PrivateKey, PublicKey, ssh_key};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::error::ConnectError;
 use super::host_key::Handle;
 use super::route::Hop;
 use super::settings::Asker;
+use super::unlocked::Unlocked;
 
 /// How often a passphrase is asked for.
 const ATTEMPTS: u32 = 3;
 
+/// What proving who we are depends on.
+#[derive(Clone, Copy)]
+pub(super) struct Means<'a> {
+    /// Whom to ask for passphrases.
+    pub(super) asker: &'a dyn Asker,
+    /// What need not be asked any more.
+    pub(super) unlocked: &'a Unlocked,
+    /// How long a machine or an agent may take to answer.
+    pub(super) limit: Duration,
+}
+
 /// Proves who we are, by the identities of a hop in the order that OpenSSH has: those of them that the agent holds, the
 /// agent's others unless only these are wanted, the files.
-pub(super) async fn authenticate(handle: &mut Handle, hop: &Hop, asker: &dyn Asker) -> Result<(), ConnectError> {
-    let mut attempt = Attempt { handle, hop, tried: Vec::new(), partial: false };
+pub(super) async fn authenticate(handle: &mut Handle, hop: &Hop, means: Means<'_>) -> Result<(), ConnectError> {
+    let mut attempt = Attempt { handle, hop, means, tried: Vec::new(), partial: false };
     let mut files = Vec::new();
     for path in &hop.identities {
         match Identity::read(&path.file) {
@@ -33,13 +47,13 @@ pub(super) async fn authenticate(handle: &mut Handle, hop: &Hop, asker: &dyn Ask
     // An identity that lies open needs no agent; asking one would only cost time.
     let first_is_open = hop.identities_only && files.first().is_some_and(|identity| identity.open.is_some());
     if let Some(socket) = hop.agent.as_deref().filter(|_| !first_is_open)
-        && let Some((agent, held)) = Agent::ask(socket).await
+        && let Ok(Some((agent, held))) = timeout(means.limit, Agent::ask(socket)).await
         && attempt.agent(agent, held, &files).await?
     {
         return Ok(());
     }
     for identity in files {
-        let Some(key) = attempt.opened(identity, asker) else { continue };
+        let Some(key) = attempt.opened(identity) else { continue };
         if attempt.key(key).await? {
             return Ok(());
         }
@@ -98,6 +112,7 @@ impl Agent {
 struct Attempt<'a> {
     handle: &'a mut Handle,
     hop: &'a Hop,
+    means: Means<'a>,
     tried: Vec<String>,
     partial: bool,
 }
@@ -118,7 +133,8 @@ impl Attempt<'_> {
         for key in keys {
             let hash = self.hash(&key).await?;
             let name = format!("{} of the agent", key.fingerprint(HashAlg::Sha256));
-            let result = self.handle.authenticate_publickey_with(&self.hop.user, key, hash, &mut client).await;
+            let answer = self.handle.authenticate_publickey_with(&self.hop.user, key, hash, &mut client);
+            let Ok(result) = timeout(self.means.limit, answer).await else { return Err(self.silent()) };
             match result {
                 Ok(result) => {
                     if self.judge(result, name)? {
@@ -134,29 +150,38 @@ impl Attempt<'_> {
     async fn key(&mut self, (path, key): (PathBuf, PrivateKey)) -> Result<bool, ConnectError> {
         let hash = self.hash(key.public_key()).await?;
         let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
-        let result = self.handle.authenticate_publickey(&self.hop.user, key).await;
+        let answer = self.handle.authenticate_publickey(&self.hop.user, key);
+        let Ok(result) = timeout(self.means.limit, answer).await else { return Err(self.silent()) };
         let result = result.map_err(|source| self.broken(source))?;
         self.judge(result, format!("`{}`", path.display()))
     }
 
     /// Unlocks an identity. One that cannot be unlocked is passed over, and named if nothing else works.
-    fn opened(&mut self, identity: Identity, asker: &dyn Asker) -> Option<(PathBuf, PrivateKey)> {
+    fn opened(&mut self, identity: Identity) -> Option<(PathBuf, PrivateKey)> {
         let Identity { path, public: _, text, open } = identity;
         if let Some(key) = open {
             return Some((path, key));
         }
+        let Means { asker, unlocked, .. } = self.means;
         let question = format!("passphrase of {}", path.display());
-        for _ in 0..ATTEMPTS {
-            let Some(passphrase) = asker.secret(&question) else {
-                self.tried.push(format!("`{}`: it is locked, and nobody can be asked", path.display()));
-                return None;
-            };
-            if let Ok(key) = russh::keys::decode_secret_key(&text, Some(passphrase.expose())) {
-                return Some((path, key));
+        let mut why = "the passphrase is another";
+        let unlock = || {
+            for _ in 0..ATTEMPTS {
+                let Some(passphrase) = asker.secret(&question) else {
+                    why = "it is locked, and nobody can be asked";
+                    break;
+                };
+                if let Ok(key) = russh::keys::decode_secret_key(&text, Some(passphrase.expose())) {
+                    return Some(key);
+                }
             }
+            None
+        };
+        let key = unlocked.key(&path, unlock);
+        if key.is_none() {
+            self.tried.push(format!("`{}`: {why}", path.display()));
         }
-        self.tried.push(format!("`{}`: the passphrase is another", path.display()));
-        None
+        Some((path, key?))
     }
 
     /// RSA keys sign with what the server takes, SHA-1 never.
@@ -164,7 +189,10 @@ impl Attempt<'_> {
         if !matches!(key.algorithm(), ssh_key::Algorithm::Rsa { .. }) {
             return Ok(None);
         }
-        let best = self.handle.best_supported_rsa_hash().await.map_err(|source| self.broken(source))?;
+        let Ok(best) = timeout(self.means.limit, self.handle.best_supported_rsa_hash()).await else {
+            return Err(self.silent());
+        };
+        let best = best.map_err(|source| self.broken(source))?;
         Ok(Some(best.flatten().unwrap_or(HashAlg::Sha512)))
     }
 
@@ -178,6 +206,10 @@ impl Attempt<'_> {
                 if remaining_methods.is_empty() || asks_for_keys { Ok(false) } else { Err(self.failed()) }
             }
         }
+    }
+
+    fn silent(&self) -> ConnectError {
+        ConnectError::Slow { at: self.hop.at(), what: "say whether it lets us in", limit: self.means.limit }
     }
 
     fn broken(&self, source: russh::Error) -> ConnectError {

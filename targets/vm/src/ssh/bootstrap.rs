@@ -28,6 +28,8 @@ pub(super) enum Word {
     Arch(String),
     /// There is no folder from which programs can be started.
     Nowhere,
+    /// There is no room for it.
+    Full,
     /// What arrived is not what was sent.
     Damaged,
     /// Something that no script of ours says.
@@ -102,6 +104,7 @@ impl Word {
             "plain" => Self::Plain,
             "more" => Self::More,
             "nowhere" => Self::Nowhere,
+            "full" => Self::Full,
             "damaged" => Self::Damaged,
             other => match other.strip_prefix("arch ") {
                 Some(arch) => Self::Arch(arch.to_owned()),

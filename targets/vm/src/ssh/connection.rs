@@ -1,22 +1,27 @@
 //! One connection to a machine.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::{self, Config, Msg};
 use russh::keys::Algorithm;
 use russh::{Channel, ChannelReadHalf, Preferred, cipher};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::auth::authenticate;
+use super::auth::{Means, authenticate};
 use super::error::ConnectError;
 use super::host_key::{Guard, Handle};
 use super::route::Hop;
 use super::settings::{Nobody, Settings};
+use super::unlocked::Unlocked;
 
 /// How often a sign of life is asked for where nothing else is heard.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -48,12 +53,13 @@ impl Connection {
     /// Connects, over as many machines as the way has.
     pub(crate) async fn open(way: &[Hop], settings: &Settings) -> Result<Self, ConnectError> {
         let mut through: Vec<Handle> = Vec::new();
-        let limit = settings.limits.connect;
+        let Settings { asker, unlocked, limits, .. } = settings;
+        let means = Means { asker: &**asker, unlocked, limit: limits.answer };
         for hop in way {
+            let limit = hop.connect_timeout.unwrap_or(limits.connect);
             let handle = match through.last() {
                 None => {
-                    let stream = within(limit, hop, "answer", TcpStream::connect((&*hop.host, hop.port))).await?;
-                    let stream = stream.map_err(|source| ConnectError::Connect { at: hop.at(), source })?;
+                    let stream = dial(hop, limit).await?;
                     // A request is often smaller than a packet and always waited for.
                     stream.set_nodelay(true).ok();
                     greet(hop, stream, limit).await?
@@ -67,7 +73,7 @@ impl Connection {
             };
             through.push(handle);
             let handle = through.last_mut().expect("one was just pushed");
-            authenticate(handle, hop, &*settings.asker).await?;
+            authenticate(handle, hop, means).await?;
         }
         let handle =
             through.pop().ok_or_else(|| ConnectError::Route { what: "the way is empty".into(), hint: None })?;
@@ -84,7 +90,7 @@ impl Connection {
     pub(crate) async fn over(stream: TcpStream, hop: &Hop, limit: Duration) -> Result<Self, ConnectError> {
         stream.set_nodelay(true).ok();
         let mut handle = greet(hop, stream, limit).await?;
-        authenticate(&mut handle, hop, &Nobody).await?;
+        authenticate(&mut handle, hop, Means { asker: &Nobody, unlocked: &Unlocked::default(), limit }).await?;
         Ok(Self { handle, at: hop.at(), through: Vec::new(), last: Mutex::default() })
     }
 
@@ -131,6 +137,21 @@ impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("at", &self.at).finish_non_exhaustive()
     }
+}
+
+/// Connects to the first of a machine's addresses that answers, each given the whole time: one may lead nowhere.
+async fn dial(hop: &Hop, limit: Duration) -> Result<TcpStream, ConnectError> {
+    let failed = |source| ConnectError::Connect { at: hop.at(), source };
+    let found = within(limit, hop, "become an address by its name", lookup_host((&*hop.host, hop.port))).await?;
+    let mut last = failed(io::Error::new(io::ErrorKind::NotFound, "its name has no address"));
+    for address in found.map_err(failed)? {
+        match within(limit, hop, "answer", TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(source)) => last = failed(source),
+            Err(slow) => last = slow,
+        }
+    }
+    Err(last)
 }
 
 /// Agrees with a machine on how to talk, and checks its key.

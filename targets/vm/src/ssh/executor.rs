@@ -13,7 +13,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use tokio::net::TcpListener;
 
 use super::connection::Connection;
-use super::shell::{self, Inside};
+use super::shell;
 
 /// Reads what it runs, in which environment, as data of announced lengths; then runs it on what is left of its input.
 ///
@@ -42,13 +42,12 @@ const PIECE: usize = 64 << 10;
 #[derive(Debug)]
 pub struct SshExecutor {
     connection: Arc<Connection>,
-    inside: Option<Inside>,
     tunnels: std::sync::Mutex<Vec<tokio::task::AbortHandle>>,
 }
 
 impl SshExecutor {
-    pub(super) fn new(connection: Arc<Connection>, inside: Option<Inside>) -> Self {
-        Self { connection, inside, tunnels: std::sync::Mutex::default() }
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, tunnels: std::sync::Mutex::default() }
     }
 
     /// Runs a script, from a source and into a sink. Returns its status and what it complained of.
@@ -61,7 +60,7 @@ impl SshExecutor {
     ) -> Result<(i32, Vec<u8>), ExecutorError> {
         let start = |error: io::Error| ExecutorError::Start(error);
         let lost = |_| ExecutorError::Closed;
-        let opened = shell::open(&self.connection, self.inside.as_ref()).await;
+        let opened = shell::open(&self.connection, None).await;
         let (mut incoming, outgoing) = opened.map_err(|error| start(io::Error::other(error)))?;
         outgoing.data_bytes(LOADER.as_bytes().to_vec()).await.map_err(lost)?;
         let head = head(script, env).map_err(start)?;

@@ -1,6 +1,6 @@
 //! Judges a machine's key while a connection is made.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::client::{self, Handler, Session};
@@ -54,7 +54,8 @@ impl Guard {
         let (host, port) = self.hop.known_as();
         let at = self.hop.at();
         let shown = format!("{} {}", key.algorithm().as_str(), key.fingerprint(HashAlg::Sha256));
-        let file = self.hop.known_hosts.first().map_or(Path::new("known_hosts"), |file| file);
+        let keeps = |file: &&PathBuf| file.as_path() != Path::new("/dev/null");
+        let file = self.hop.known_hosts.iter().find(keeps).map_or(Path::new("~/.ssh/known_hosts"), |file| file);
         let refuse = |what: String, hint: String| Err(ConnectError::HostKey { what, hint });
         match self.known.judge(host, port, key) {
             Verdict::Known => Ok(()),
@@ -71,7 +72,8 @@ impl Guard {
                 let distrust = |place| format!("{place} trusts an authority, which charly does not support");
                 parts.extend(authorities.iter().map(distrust));
                 let what = parts.join("; ");
-                let cure = cure_unknown(host, port, file);
+                let Hop { alias, behind, .. } = &self.hop;
+                let cure = cure_unknown(&self.hop.host, self.hop.port, alias.as_deref(), behind.as_deref(), file);
                 refuse(
                     what,
                     format!("compare the fingerprint with the machine's own, then write it down with `{cure}`"),

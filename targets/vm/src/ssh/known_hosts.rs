@@ -147,9 +147,15 @@ impl KnownHosts {
 }
 
 /// Returns the command that writes an unknown host's keys down. The fingerprint is to be compared before.
-pub fn cure_unknown(host: &str, port: u16, file: &Path) -> String {
+///
+/// `alias` is the name it is known by where that is not its own, and `behind` how `ssh` logs in to where it can be reached from.
+pub fn cure_unknown(host: &str, port: u16, alias: Option<&str>, behind: Option<&str>, file: &Path) -> String {
     let port = if port == PORT { String::new() } else { format!("-p {port} ") };
-    format!("ssh-keyscan {port}{} >> {}", quoted(host), quoted(&file.to_string_lossy()))
+    let scan = format!("ssh-keyscan {port}{}", quoted(host));
+    let scan = behind.map_or_else(|| scan.clone(), |login| format!("ssh {login} {}", quoted(&scan)));
+    // What a scan names is not what an alias is written down as.
+    let named = alias.map(|alias| format!(" | sed {}", quoted(&format!("s/^[^ ]*/{}/", alias.replace('/', "\\/")))));
+    format!("{scan}{} >> {}", named.unwrap_or_default(), quoted(&file.to_string_lossy()))
 }
 
 /// Returns the command that forgets a host whose keys have changed. Why they have is to be found out before.

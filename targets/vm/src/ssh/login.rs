@@ -16,7 +16,7 @@ use super::route::Hop;
 /// may come. The error says what kept us out.
 pub(crate) async fn lets_in(stream: TcpStream, hop: &Hop, limit: Duration) -> Result<(), String> {
     let connection = Arc::new(Connection::over(stream, hop, limit).await.map_err(|error| chain(&error))?);
-    let executor = SshExecutor::new(Arc::clone(&connection), None);
+    let executor = SshExecutor::new(Arc::clone(&connection));
     let options = ShellOptions { timeout: Some(limit), ..ShellOptions::default() };
     let asked = executor.run_shell("test ! -e /run/nologin", &options).await;
     connection.close().await;

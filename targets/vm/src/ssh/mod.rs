@@ -29,6 +29,7 @@ mod route;
 mod session;
 mod settings;
 mod shell;
+mod unlocked;
 mod venue;
 
 pub use address::{Address, AddressError, AddressFault};
@@ -41,4 +42,5 @@ pub use place::{Note, Place};
 pub use route::{Hop, IdentityFile, Way, way};
 pub use settings::{Asker, Delivery, Limits, Nobody, Settings, Wishes};
 pub use shell::{Inside, InsideError};
+pub use unlocked::Unlocked;
 pub use venue::Machine;

@@ -17,10 +17,13 @@ use super::error::chain;
 use super::venue::{Machine, raised};
 
 /// How long one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(20);
+pub(super) const ATTEMPT: Duration = Duration::from_secs(20);
 
 /// How long to wait between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long all of it may take, whatever holds it up.
+const ALL: Duration = Duration::from_secs(1_800);
 
 /// How long a machine that has greeted may fail to do so again.
 const SILENT: Duration = Duration::from_secs(120);
@@ -70,6 +73,7 @@ pub(super) async fn settle(
     waiting: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Vec<Finding>, NotReady> {
     let mut found = Ok(found);
+    let began = Instant::now();
     let mut held_up_by: Option<(Option<Probe>, Instant)> = None;
     let mut told = String::new();
     loop {
@@ -90,6 +94,10 @@ pub(super) async fn settle(
         held_up_by = Some((by, since));
         if since.elapsed() > limit {
             return Err(NotReady::TooLong(format!("{what} did not end within {} s", limit.as_secs())));
+        }
+        if began.elapsed() > ALL {
+            let what = format!("one thing after another holds it up for {} s, now {what}", ALL.as_secs());
+            return Err(NotReady::TooLong(what));
         }
         if what != told {
             waiting(&what);

@@ -11,6 +11,7 @@ use charly_target_core::target::Run;
 use charly_target_core::venue::greeting;
 use charly_target_core::wire::ClientError;
 use charly_target_core::{EngineVenue as _, Notice, TargetError};
+use tokio::time::timeout;
 
 use super::error::chain;
 use super::ready::{self, NotReady};
@@ -54,15 +55,23 @@ async fn until_back(
         what,
         hint: hint.to_owned(),
     };
+    let unchanged = || {
+        failed(
+            format!("is still in the same boot, {} s after it took the reboot", began.elapsed().as_secs()),
+            "see what holds it up there, then run the same command again",
+        )
+    };
     let mut last = String::from("nothing was heard of it");
     let mut unchanged_since: Option<Instant> = None;
-    let mut was_gone = false;
-    while began.elapsed() < limits.reboot {
-        match greeting(machine).await {
-            Ok(hello) if hello.facts.boot.differs_from(before) => {
+    let mut is_unchanged = false;
+    while let Some(left) = limits.reboot.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
+        let answer = timeout(left.min(ready::ATTEMPT), greeting(machine)).await;
+        is_unchanged = matches!(&answer, Ok(Ok(hello)) if !hello.facts.boot.differs_from(before));
+        match answer {
+            Ok(Ok(hello)) if hello.facts.boot.differs_from(before) => {
                 let left = limits.reboot.saturating_sub(began.elapsed());
                 let settled = ready::settle(machine, wanted, hello.unready, waiting);
-                let why = match tokio::time::timeout(left, settled).await {
+                let why = match timeout(left, settled).await {
                     Ok(Ok(findings)) => match findings.iter().find(|finding| finding.seen == Seen::Failed) {
                         Some(failed) => format!("{failed} failed"),
                         None => return Ok(()),
@@ -76,26 +85,22 @@ async fn until_back(
                     "see to it, then run the same command again: it goes on where the run ended",
                 ));
             }
-            Ok(_) => {
+            Ok(Ok(_)) => {
                 // It is still going down, or it has not gone at all.
                 let since = *unchanged_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > limits.unchanged {
-                    let what =
-                        if was_gone { "came back in the same boot" } else { "took the reboot and does not do it" };
-                    return Err(failed(
-                        format!("{what}, {} s after it was asked", began.elapsed().as_secs()),
-                        "see what holds it up there, then run the same command again",
-                    ));
+                    return Err(unchanged());
                 }
             }
-            Err(error @ TargetError::Refused { .. }) => return Err(error),
-            Err(error) => {
-                was_gone = true;
-                last = chain(&error);
-            }
+            Ok(Err(error @ TargetError::Refused { .. })) => return Err(error),
+            Ok(Err(error)) => last = chain(&error),
+            Err(_) => last = "it lets us connect, and then says nothing".to_owned(),
         }
         machine.disconnect().await;
         tokio::time::sleep(PAUSE).await;
+    }
+    if is_unchanged {
+        return Err(unchanged());
     }
     Err(failed(
         format!("never came back from its reboot within {} s: {last}", limits.reboot.as_secs()),

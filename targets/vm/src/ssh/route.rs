@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::address::{Address, AddressError};
 use super::config::{Agent, Asked, ConfigFile, HostConfig, Scope, Surroundings, resolve};
@@ -44,6 +45,10 @@ pub struct Hop {
     pub known_hosts: Vec<PathBuf>,
     /// Whether somebody asked for these files, so that they must be there.
     pub known_hosts_required: bool,
+    /// How long an attempt to connect may take, where somebody says so.
+    pub connect_timeout: Option<Duration>,
+    /// How `ssh` is told to log in to the machine before this one.
+    pub behind: Option<String>,
 }
 
 /// An identity to try.
@@ -63,6 +68,11 @@ impl Hop {
             port if self.host.contains(':') => format!("[{}]:{port}", self.host),
             port => format!("{}:{port}", self.host),
         }
+    }
+
+    /// Returns how it is written in a list of machines to jump through.
+    fn jump(&self) -> String {
+        format!("{}@{}", self.user, self.at())
     }
 
     /// Returns what `ssh` is given to log in.
@@ -149,7 +159,16 @@ fn visit(
         let before = given.then(Vec::new);
         visit(&jump, before, depth + 1, files, settings, way)?;
     }
-    way.hops.push(hop(config, settings));
+    let mut hop = hop(config, settings);
+    hop.behind = match &*way.hops {
+        [] => None,
+        [.., last] if last.behind.is_none() => Some(last.login()),
+        [others @ .., last] => {
+            let jumps: Vec<_> = others.iter().map(Hop::jump).collect();
+            Some(format!("-J {} {}", jumps.join(","), last.login()))
+        }
+    };
+    way.hops.push(hop);
     Ok(())
 }
 
@@ -188,6 +207,8 @@ fn hop(config: HostConfig, settings: &Settings) -> Hop {
         },
         known_hosts,
         known_hosts_required: false,
+        connect_timeout: config.connect_timeout,
+        behind: None,
     }
 }
 
@@ -207,8 +228,8 @@ fn included(pattern: &Path) -> io::Result<Vec<(PathBuf, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ssh::Nobody;
     use crate::ssh::settings::{Limits, Wishes};
+    use crate::ssh::{Nobody, Unlocked};
     use std::sync::Arc;
 
     fn settings(home: &Path, wishes: Wishes) -> Settings {
@@ -220,6 +241,7 @@ mod tests {
             config_files: vec![home.join(".ssh/config"), home.join("system")],
             agent: Some("/agent".into()),
             asker: Arc::new(Nobody),
+            unlocked: Unlocked::default(),
             wishes,
             limits: Limits::default(),
         }

@@ -10,11 +10,14 @@ use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::bootstrap::{Listener, Word, deliver_script, script};
 use super::connection::Connection;
-use super::settings::{Delivery, Wishes};
+use super::error::ConnectError;
+use super::settings::{Delivery, Settings};
 use super::shell;
+use super::venue::interrupted;
 
 /// How often the user's wish to stop is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -29,29 +32,55 @@ const PIECE: usize = 64 << 10;
 pub(super) async fn carry(
     connection: &Connection,
     venue: &str,
-    wishes: &Wishes,
+    settings: &Settings,
     client: &mut Client<'_>,
 ) -> Result<(), TargetError> {
-    let delivery = wishes.delivery;
-    let opened = shell::open(connection, wishes.inside.as_ref()).await;
+    let Settings { wishes, limits, .. } = settings;
+    let (delivery, patience) = (wishes.delivery, limits.answer);
+    let opened = tokio::select! {
+        opened = timeout(patience, shell::open(connection, wishes.inside.as_ref())) => opened,
+        error = interrupted(client) => return Err(error.into()),
+    };
+    let talk = Talk { venue, at: connection.at(), delivery, patience };
+    let Ok(opened) = opened else { return Err(talk.silent()) };
     let (mut incoming, outgoing) = opened.map_err(|error| error.of(venue))?;
     let mut writer = Writer::start(outgoing);
     writer.send(Piece::Bytes(script(delivery).into_bytes())).await;
     client.across_a_network();
-    let result = converse(&mut incoming, &mut writer, venue, delivery, client).await;
+    let result = converse(&mut incoming, &mut writer, talk, client).await;
     writer.end();
     connection.parted(incoming).await;
     result
 }
 
+/// What a session is about.
+#[derive(Clone, Copy)]
+struct Talk<'a> {
+    venue: &'a str,
+    at: &'a str,
+    delivery: Delivery,
+    /// How long nothing may be heard until an engine is awake. From then on, signs of life tell who is there.
+    patience: Duration,
+}
+
+impl Talk<'_> {
+    fn silent(&self) -> TargetError {
+        let Self { venue, at, patience, .. } = *self;
+        let silent = ConnectError::Slow { at: at.to_owned(), what: "start a shell that answers", limit: patience };
+        let hint = "see what the user's login shell and its start-up files wait for there: `ssh` and `sh` show it";
+        TargetError::Unreachable { venue: venue.to_owned(), source: silent.into(), hint: Some(hint.to_owned()) }
+    }
+}
+
 async fn converse(
     incoming: &mut ChannelReadHalf,
     writer: &mut Writer,
-    venue: &str,
-    delivery: Delivery,
+    talk: Talk<'_>,
     client: &mut Client<'_>,
 ) -> Result<(), TargetError> {
+    let Talk { venue, delivery, patience, .. } = talk;
     let mut listener = Listener::default();
+    let mut heard = Instant::now();
     let mut delivering: Option<Delivering> = None;
     let mut awake = false;
     let mut tick = tokio::time::interval(TICK);
@@ -64,6 +93,7 @@ async fn converse(
         if writer.has_room() {
             if let Some(piece) = delivering.as_mut().and_then(|delivering| delivering.next(client)) {
                 writer.send(Piece::Bytes(piece)).await;
+                heard = Instant::now();
                 continue;
             }
             let mut pending = Vec::new();
@@ -78,6 +108,7 @@ async fn converse(
             message = incoming.wait() => match message {
                 Some(ChannelMsg::Data { data }) if awake => client.receive(&data)?,
                 Some(ChannelMsg::Data { data }) => {
+                    heard = Instant::now();
                     let (bytes, word) = listener.hear(&data);
                     match word {
                         Some(Word::More) if delivery == Delivery::Never => return Err(absent(venue)),
@@ -103,6 +134,9 @@ async fn converse(
         }
         if client.is_done() {
             return Ok(());
+        }
+        if !awake && heard.elapsed() > patience {
+            return Err(talk.silent());
         }
     }
 }
@@ -142,6 +176,12 @@ impl Delivering {
                     Some(
                         "neither `~/.cache/charly` nor `/var/tmp` will do: one must be on a disk with room, not mounted `noexec`",
                     ),
+                );
+            }
+            Word::Full => {
+                return refuse(
+                    format!("there is no room there for the engine ({} MiB)", engine::size().div_ceil(1 << 20)),
+                    Some("make room in the home folder or `/var/tmp`, then run the same command again"),
                 );
             }
             Word::Damaged => {

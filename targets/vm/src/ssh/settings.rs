@@ -9,6 +9,7 @@ use std::time::Duration;
 use charly_ir::message::SecretValue;
 
 use super::shell::Inside;
+use super::unlocked::Unlocked;
 
 /// What reaching machines depends on beside their names: files, the user, the user's wishes.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Settings {
     pub agent: Option<PathBuf>,
     /// Whom to ask for passphrases and passwords.
     pub asker: Arc<dyn Asker>,
+    /// The identities that were unlocked already.
+    pub unlocked: Unlocked,
     /// What the command line says.
     pub wishes: Wishes,
     /// How long things may take.
@@ -65,8 +68,11 @@ pub enum Delivery {
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// One attempt to connect.
+    /// One attempt to connect, where the user's configuration says nothing of it.
     pub connect: Duration,
+    /// How long a machine that is connected may say nothing that is due: whether it lets us in, that a session is open, that its
+    /// engine is awake. People may have to touch a key meanwhile; a server gives them as long (`LoginGraceTime`).
+    pub answer: Duration,
     /// From a reboot to the machine being ready.
     pub reboot: Duration,
     /// How long a machine that is still, or again, in the same boot is given to leave it.
@@ -75,7 +81,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(15), reboot: Duration::from_secs(900), unchanged: Duration::from_secs(120) }
+        let seconds = Duration::from_secs;
+        Self { connect: seconds(15), answer: seconds(120), reboot: seconds(900), unchanged: seconds(120) }
     }
 }
 

@@ -52,6 +52,13 @@ impl FromStr for Inside {
     }
 }
 
+impl Inside {
+    /// Returns the container's name.
+    pub fn container(&self) -> &str {
+        &self.container
+    }
+}
+
 impl fmt::Display for Inside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "podman:{}", self.container)

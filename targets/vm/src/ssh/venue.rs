@@ -5,9 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use charly_ir::boot::BootMark;
 use charly_ir::ready::{Finding, Probe};
+use charly_target_core::executor::NestedExecutor;
 use charly_target_core::target::Run;
 use charly_target_core::wire::{Client, ClientError};
-use charly_target_core::{EngineVenue, Interrupts, TargetError};
+use charly_target_core::{DeployExecutor, EngineVenue, Interrupts, TargetError};
 use tokio::sync::Mutex;
 
 use super::connection::Connection;
@@ -37,9 +38,13 @@ impl Machine {
     }
 
     /// Returns what runs scripts and moves files there beside the engine, over the same connection.
-    pub async fn executor(&self) -> Result<SshExecutor, TargetError> {
+    pub async fn executor(&self) -> Result<Arc<dyn DeployExecutor>, TargetError> {
         let connection = self.connection().await.map_err(|error| error.of(&self.name))?;
-        Ok(SshExecutor::new(connection, self.settings.wishes.inside.clone()))
+        let machine: Arc<dyn DeployExecutor> = Arc::new(SshExecutor::new(connection));
+        Ok(match &self.settings.wishes.inside {
+            None => machine,
+            Some(inside) => Arc::new(NestedExecutor::new(machine, inside.container())),
+        })
     }
 
     /// Returns the connection, a new one where there is none or it has ended.
@@ -69,10 +74,17 @@ impl EngineVenue for Machine {
 
     async fn carry(&self, client: &mut Client<'_>) -> Result<(), TargetError> {
         let connection = tokio::select! {
-            connection = self.connection() => connection.map_err(|error| error.of(&self.name))?,
+            connection = self.connection() => match connection {
+                Ok(connection) => connection,
+                Err(error) => {
+                    // Somebody may have been asked for a passphrase, and have wanted no more of it.
+                    client.attend()?;
+                    return Err(error.of(&self.name));
+                }
+            },
             error = interrupted(client) => return Err(error.into()),
         };
-        session::carry(&connection, &self.name, &self.settings.wishes, client).await
+        session::carry(&connection, &self.name, &self.settings, client).await
     }
 
     async fn back(&self, before: &BootMark, wanted: &[Probe], run: Run<'_>) -> Result<(), TargetError> {
@@ -85,7 +97,7 @@ impl EngineVenue for Machine {
 }
 
 /// Ends when the user no longer wants what the client has not begun yet.
-async fn interrupted(client: &mut Client<'_>) -> ClientError {
+pub(super) async fn interrupted(client: &mut Client<'_>) -> ClientError {
     let mut tick = tokio::time::interval(std::time::Duration::from_millis(100));
     loop {
         tick.tick().await;

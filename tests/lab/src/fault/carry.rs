@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Act, Direction, Shared, lock};
+use super::{Act, Direction, Due, Shared, lock};
 
 /// How many bytes may be on their way in one direction; what a fast network with a long way holds.
 const IN_FLIGHT: usize = 16 << 20;
@@ -96,7 +96,6 @@ struct Way {
     /// What is on its way, and when it arrives.
     queue: VecDeque<(Instant, Vec<u8>)>,
     in_flight: usize,
-    passed: u64,
     /// When the line can take more.
     free: Option<Instant>,
     /// When the sender's end arrives.
@@ -154,14 +153,14 @@ impl Connection {
 
     /// Does the harm that is due after the bytes that have passed.
     fn harm(&mut self, direction: Direction, now: Instant, shared: &mut Shared) {
-        let passed = self.ways[direction as usize].passed;
+        let passed = shared.counts.of(direction);
         let due =
-            |fault: &super::Fault| fault.direction == direction && fault.at <= passed && fault.act != Act::Corrupt;
+            |Due { fault, after }: &Due| fault.direction == direction && *after <= passed && fault.act != Act::Corrupt;
         while self.cut.is_none()
             && !self.stalled
             && let Some(index) = shared.faults.iter().position(due)
         {
-            match shared.faults.remove(index).act {
+            match shared.faults.remove(index).fault.act {
                 Act::Stall => self.stalled = true,
                 act => self.cut = Some((now + shared.rtt / 2, act)),
             }
@@ -201,16 +200,16 @@ impl Connection {
     /// Takes what a side has sent.
     fn receive(&mut self, direction: Direction, now: Instant, shared: &mut Shared, buffer: &mut [u8]) {
         let arrives = now + shared.rtt / 2;
-        let way = &self.ways[direction as usize];
+        let passed = shared.counts.of(direction);
         let next =
-            |fault: &super::Fault| fault.direction == direction && fault.at > way.passed && fault.act != Act::Corrupt;
+            |Due { fault, after }: &Due| fault.direction == direction && *after > passed && fault.act != Act::Corrupt;
         let mut most = buffer.len() as u64;
         if let Some(bandwidth) = shared.bandwidth {
             // A hundredth of a second at once looks like a steady flow.
             most = most.min((bandwidth / 100).max(1));
         }
-        if let Some(at) = shared.faults.iter().copied().filter(next).map(|fault| fault.at).min() {
-            most = most.min(at - way.passed);
+        if let Some(after) = shared.faults.iter().copied().filter(next).map(|due| due.after).min() {
+            most = most.min(after - passed);
         }
         let buffer = &mut buffer[..usize::try_from(most).unwrap_or(CHUNK)];
         let Some(mut source) = self.source(direction) else { return };
@@ -232,8 +231,8 @@ impl Connection {
             }
         };
         let bytes = &mut buffer[..count];
-        shared.faults.retain(|fault| {
-            let index = fault.at.checked_sub(way.passed).and_then(|index| usize::try_from(index).ok());
+        shared.faults.retain(|Due { fault, after }| {
+            let index = after.checked_sub(passed).and_then(|index| usize::try_from(index).ok());
             let hit = (fault.act == Act::Corrupt && fault.direction == direction).then_some(index).flatten();
             let Some(byte) = hit.and_then(|index| bytes.get_mut(index)) else { return true };
             *byte = !*byte;
@@ -246,7 +245,6 @@ impl Connection {
             free = way.free.unwrap_or(now).max(now) + takes;
             way.free = Some(free);
         }
-        way.passed += count;
         way.in_flight += bytes.len();
         way.queue.push_back((free + shared.rtt / 2, bytes.to_vec()));
         match direction {

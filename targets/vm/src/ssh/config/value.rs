@@ -111,7 +111,11 @@ impl Found {
                 self.port.get_or_insert(port);
             }
             "identityfile" => add(&mut self.identity_files, value, place),
-            "certificatefile" => add(&mut self.certificate_files, value, place),
+            "certificatefile" => {
+                let text = "charly does not show certificates; the identities are shown by themselves".to_owned();
+                self.note(Note { place: place.clone(), text });
+                add(&mut self.certificate_files, value, place);
+            }
             "identitiesonly" => {
                 let flag = flag(&value).ok_or_else(|| refused("`yes` or `no`"))?;
                 self.identities_only.get_or_insert(flag);

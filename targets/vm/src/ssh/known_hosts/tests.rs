@@ -133,10 +133,10 @@ fn algorithms_are_those_of_known_keys() {
 fn cures_are_safe_to_paste() {
     for (cure, expected) in [
         (
-            cure_unknown("web", 22, Path::new("/home/me/.ssh/known_hosts")),
+            cure_unknown("web", 22, None, None, Path::new("/home/me/.ssh/known_hosts")),
             "ssh-keyscan web >> /home/me/.ssh/known_hosts",
         ),
-        (cure_unknown("web", 2222, Path::new("/a b/$(id)")), "ssh-keyscan -p 2222 web >> '/a b/$(id)'"),
+        (cure_unknown("web", 2222, None, None, Path::new("/a b/$(id)")), "ssh-keyscan -p 2222 web >> '/a b/$(id)'"),
         (cure_changed("web", 22, Path::new("/k")), "ssh-keygen -R web -f /k"),
         (cure_changed("Web", 2222, Path::new("/it's")), "ssh-keygen -R '[web]:2222' -f \"/it's\""),
     ] {
