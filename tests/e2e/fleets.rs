@@ -15,14 +15,13 @@ fn several_are_worked_on_side_by_side_and_end_as_the_worst_of_them() -> Result {
   one: {{target: local, host: \"deploy@{at}\", group: [front, all], candy: [hello]}}
   two: {{target: local, host: \"fishy@{at}\", group: [front]}}
   gone: {{target: local, host: \"deploy@127.0.0.1:{nobody}\", group: [all]}}
-  vm:web: {{candy: [hello]}}
 vm:
-  web: {{ssh: {{user: cshy, port: {through}}}}}
+  web: {{source: {{bootstrap: {{distro: debian}}}}, ssh: {{user: cshy, port: {through}}}}}
 "
     );
     let kept = std::fs::read_to_string(project.path().join("charly.yml")).unwrap();
     let head = kept.split("deploy:").next().unwrap().to_owned();
-    std::fs::write(project.path().join("charly.yml"), head + &deploys).unwrap();
+    std::fs::write(project.path().join("charly.yml"), format!("{head}{deploys}")).unwrap();
     let run = |arguments: &str| remote.run("deploy", &format!("-C {} {arguments}", project.path().display()));
     let ends = |said: &crate::kit::Said| {
         let items = said.lines.iter().filter_map(|line| line.get("item"));
@@ -45,12 +44,16 @@ vm:
     assert_eq!(ends(&said), pairs(&[("gone", 4), ("one", 1)]), "the worst is a machine left half done: {said}");
     let refused = run("bundle add @back hello -y").exits(3).error();
     assert!(refused.contains("no deploy is of the group `back`") && refused.contains("`@front`"), "{refused}");
+    std::fs::write(project.path().join("charly.yml"), format!("{head}candies: 1\n{deploys}")).unwrap();
+    let wrong = run("bundle add @front hello -y").exits(3).to_string();
+    assert!(wrong.contains("findings") && wrong.contains("candies"), "{wrong}");
+    std::fs::write(project.path().join("charly.yml"), format!("{head}{deploys}")).unwrap();
     // Nobody can be asked for several at once.
     let said = run("bundle add @front tmux").exits(5);
     assert_eq!(ends(&said), pairs(&[("one", 5), ("two", 5)]), "{said}");
 
     // A machine that is declared, and that charly has not made.
-    run("bundle add vm:web -y").exits(0);
+    run("bundle add vm:web hello -y").exits(0);
     remote.world.ok("root", "test -e /home/cshy/.local/bin/charly-hello");
 
     // People read a line each, and a table.

@@ -87,10 +87,13 @@ fn tell(cx: &Context, ended: &[Ended]) -> Outcome {
     if cx.printer.is_json() {
         for run in ended {
             let problem = run.result.as_ref().err().and_then(Failure::problem);
-            let item = json!({
+            let mut item = json!({
                 "deploy": run.name, "exit": run.exit() as u8, "outcome": run.exit(),
                 "run": run.result.as_ref().ok(), "error": problem,
             });
+            if let Err(Failure { cause: Cause::Findings(findings), .. }) = &run.result {
+                item["findings"] = json!(findings);
+            }
             cx.printer.line(&Line::Item(item))?;
         }
         cx.printer.line(&Line::result(worst, None))?;

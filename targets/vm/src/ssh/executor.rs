@@ -42,7 +42,7 @@ const PIECE: usize = 64 << 10;
 #[derive(Debug)]
 pub struct SshExecutor {
     connection: Arc<Connection>,
-    tunnels: std::sync::Mutex<Vec<tokio::task::AbortHandle>>,
+    tunnels: std::sync::Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
 impl SshExecutor {
@@ -231,13 +231,16 @@ impl DeployExecutor for SshExecutor {
                 });
             }
         });
-        self.tunnels.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(task.abort_handle());
+        self.tunnels.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(task);
         Ok(here)
     }
 
     async fn close(&self) -> Result<(), ExecutorError> {
-        for tunnel in self.tunnels.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drain(..) {
+        let tunnels = std::mem::take(&mut *self.tunnels.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        for tunnel in tunnels {
             tunnel.abort();
+            // Only then does nobody listen any more.
+            tunnel.await.ok();
         }
         self.connection.close().await;
         Ok(())
