@@ -21,3 +21,4 @@ mod places;
 mod promises;
 mod ready;
 mod remote;
+mod skills;
