@@ -24,3 +24,4 @@ mod promises;
 mod ready;
 mod reboots;
 mod remote;
+mod skills;

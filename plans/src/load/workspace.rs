@@ -72,6 +72,9 @@ pub struct DeployEntry {
     pub candies: Vec<(Reference, Place)>,
 }
 
+/// The sidecar template `skill`, which lies beside the server that it starts.
+const SKILL_SIDECAR: &[u8] = include_bytes!("../../../sidecars/skill/sidecar.yml");
+
 /// The project at hand.
 pub(crate) const ROOT: ScopeId = ScopeId(0);
 
@@ -100,6 +103,7 @@ impl Workspace {
             found.extend(findings);
             workspace.shipped.extend(candy.map(|candy| (name, Arc::new(candy))));
         }
+        workspace.add_shipped_sidecars(&mut found);
         workspace.load_scope(&settings.folder.clone(), &Origin::Project, &mut found);
         // What is imported comes first, so that the project's own entities stand over it.
         let order: Vec<_> = (0..workspace.scopes.len()).rev().collect();
@@ -165,7 +169,7 @@ impl Workspace {
         &self.locals
     }
 
-    /// Returns the sidecars by name.
+    /// Returns the sidecars by name, the shipped ones among them.
     pub fn sidecars(&self) -> &BTreeMap<String, Declared<Sidecar>> {
         &self.sidecars
     }
@@ -227,6 +231,20 @@ impl Workspace {
     /// Tells whether the root imports a project without an alias, so that its entities are the root's, too.
     fn is_merged(&self, scope: ScopeId) -> bool {
         self.scopes[ROOT.0].imports.iter().any(|(alias, import)| alias.is_none() && *import == scope)
+    }
+
+    /// Adds the sidecars that need no project; what a project says of one of them stands over it.
+    fn add_shipped_sidecars(&mut self, found: &mut Diagnostics) {
+        match Source::from_bytes("shipped/skill/sidecar.yml", SKILL_SIDECAR.into()) {
+            Ok(source) => {
+                let (project, findings) = schema::parse_project(&source);
+                found.extend(findings);
+                if let Some(project) = project {
+                    lay_over(&mut self.sidecars, &project.sidecar, &source);
+                }
+            }
+            Err(finding) => found.push(*finding),
+        }
     }
 
     fn load_machine(&mut self, file: &Path, found: &mut Diagnostics) {

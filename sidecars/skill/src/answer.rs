@@ -13,6 +13,9 @@ use crate::{
 /// The exit code of a run that ended otherwise than by exiting.
 const NO_EXIT: i32 = -1;
 
+/// What is said of a run that waited for as long as it may run.
+pub(crate) const NO_TURN: &str = "the run did not get its turn in its time";
+
 /// Writes the answer to a run as JSON: `status`, `stdout`, `stderr`, `exit_code`, and further fields only where they
 /// say something.
 pub(crate) fn render(outcome: &Outcome, encoding: Encoding) -> Vec<u8> {
@@ -41,13 +44,14 @@ pub(crate) fn render(outcome: &Outcome, encoding: Encoding) -> Vec<u8> {
         // The word stands where it always stood, after what the program wrote.
         Ending::TimedOut => Some(Cow::Borrowed("timeout")),
         Ending::Cancelled => Some(Cow::Borrowed("cancelled")),
+        Ending::NoTurn => Some(Cow::Borrowed(NO_TURN)),
         Ending::NotStarted(why) => Some(Cow::Borrowed(why.as_str())),
         Ending::Exited(_) | Ending::Signalled(_) => None,
     };
     let (exit_code, signal) = match ending {
         Ending::Exited(code) => (*code, None),
         Ending::Signalled(signal) => (NO_EXIT, Some(*signal)),
-        Ending::TimedOut | Ending::Cancelled | Ending::NotStarted(_) => (NO_EXIT, None),
+        Ending::TimedOut | Ending::Cancelled | Ending::NoTurn | Ending::NotStarted(_) => (NO_EXIT, None),
     };
     let (stdout_text, stdout_encoding) = encode(Cow::Borrowed(stdout.visible()), encoding);
     let (stderr_text, stderr_encoding) = encode(with_note(stderr, note.as_deref()), encoding);
@@ -64,6 +68,23 @@ pub(crate) fn render(outcome: &Outcome, encoding: Encoding) -> Vec<u8> {
         signal,
     };
     serde_json::to_vec(&body).unwrap_or_else(|_| unreachable!("strings and numbers are always JSON"))
+}
+
+/// Writes the answer in at most `most` bytes, by leaving out the end of what the program wrote.
+///
+/// A byte takes up to six in the answer and most take one, so streams are only cut when the answer is too long.
+pub(crate) fn render_within(most: usize, mut outcome: Outcome, encoding: Encoding) -> Vec<u8> {
+    loop {
+        let answer = render(&outcome, encoding);
+        if answer.len() <= most || (outcome.stdout.kept.is_empty() && outcome.stderr.kept.is_empty()) {
+            return answer;
+        }
+        for stream in [&mut outcome.stdout, &mut outcome.stderr] {
+            // By as much as the answer is too long, and a little more: not every byte takes the same room.
+            let part = stream.kept.len() as u128 * most as u128 / answer.len() as u128;
+            stream.cut(usize::try_from(part).unwrap_or(0) * 15 / 16);
+        }
+    }
 }
 
 fn with_note<'a>(stderr: &'a Stream, note: Option<&str>) -> Cow<'a, [u8]> {
@@ -139,6 +160,33 @@ mod tests {
             answer(Ending::Exited(0), b"text", b"\xff\x00", Encoding::Base64),
             r#"{"status":"ok","stdout":"text","stderr":"/wA=","exit_code":0,"stderr_encoding":"base64"}"#
         );
+    }
+
+    #[test]
+    fn an_answer_fits_its_bound() {
+        let stream = |bytes: Vec<u8>| Stream { kept: bytes, truncated: false };
+        for (stdout, stderr) in [
+            (vec![0; 100_000], vec![]),
+            ([vec![b'x'; 90_000], vec![0; 10_000]].concat(), vec![0; 3]),
+            ("ä\"日".repeat(9_000).into_bytes(), vec![0xff; 50_000]),
+        ] {
+            for encoding in [Encoding::Utf8, Encoding::Base64] {
+                for most in [200, 5_000, 50_000] {
+                    let outcome = Outcome {
+                        ending: Ending::Exited(0),
+                        stdout: stream(stdout.clone()),
+                        stderr: stream(stderr.clone()),
+                    };
+                    let answer = render_within(most, outcome, encoding);
+                    assert!(answer.len() <= most && answer.len() > most / 3, "{} of {most}", answer.len());
+                    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+                    assert_eq!(answer["truncated"], true);
+                }
+            }
+        }
+        let whole = Outcome { ending: Ending::Exited(0), stdout: stream(vec![b'x'; 50]), stderr: stream(vec![]) };
+        let expected = render(&whole, Encoding::Utf8);
+        assert_eq!(render_within(expected.len(), whole, Encoding::Utf8), expected);
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Audit {
             Ending::Signalled(signal) => ("signalled", None, Some(*signal)),
             Ending::TimedOut => ("timed_out", None, None),
             Ending::Cancelled => ("cancelled", None, None),
-            Ending::NotStarted(_) => ("not_started", None, None),
+            Ending::NoTurn | Ending::NotStarted(_) => ("not_started", None, None),
         };
         let Run { id, caller, skill } = run;
         self.write(Event::Finished {

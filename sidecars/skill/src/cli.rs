@@ -6,7 +6,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     net::SocketAddr,
-    os::unix::net::UnixStream,
+    os::{fd::AsFd, unix::net::UnixStream},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -15,15 +15,18 @@ use std::{
 
 use clap::Args;
 use secrecy::SecretString;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::unix::pipe::Receiver,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
     audit::Audit,
-    init,
     server::{Listener, serve},
     service::{ConfigError, Service},
     settings::{Limits, Listen, SandboxMode, Settings},
     spawn::hide_own_memory,
+    supervisor::supervise,
 };
 
 /// The variable that holds the token where `--token-file` names none.
@@ -132,9 +135,9 @@ pub struct ServeArgs {
     #[arg(long)]
     pub probe: bool,
 
-    /// Serve in this very process, even as process 1
+    /// Serve in this very process; its supervisor is its parent, and holds the other end of its standard input
     #[arg(long, hide = true)]
-    pub no_init: bool,
+    pub supervised: bool,
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {
@@ -191,10 +194,10 @@ pub fn run(args: ServeArgs, process: Process, out: &mut dyn Write) -> Result<Exi
         return Ok(ExitCode::SUCCESS);
     }
     hide_own_memory()?;
-    if init::is_needed() && !args.check && !args.no_init {
+    if !args.check && !args.supervised {
         let mut arguments = process.arguments;
-        arguments.push("--no-init".into());
-        return Ok(init::supervise(&arguments)?);
+        arguments.push("--supervised".into());
+        return Ok(supervise(&arguments)?);
     }
     let (check, listen, socket_mode) = (args.check, args.listen.clone(), args.socket_mode);
     let log: Box<dyn Write + Send> = match &args.audit {
@@ -215,6 +218,7 @@ pub fn run(args: ServeArgs, process: Process, out: &mut dyn Write) -> Result<Exi
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let tie = Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
         let listener = Listener::open(&listen, socket_mode).await;
         let listener = listener.map_err(|error| CliError::Listen(listen, error))?;
         for warning in service.warnings() {
@@ -227,7 +231,11 @@ pub fn run(args: ServeArgs, process: Process, out: &mut dyn Write) -> Result<Exi
                 _ = interrupt.recv() => {}
             }
         };
-        serve(Arc::new(service), listener, stop).await;
+        let lost = async move {
+            // Nothing is ever written to it; it ends when the supervisor does.
+            let _ = tie.readable().await;
+        };
+        serve(Arc::new(service), listener, stop, lost).await;
         Ok::<_, CliError>(())
     })?;
     // Whatever still refers to the log goes away with the runtime; then its last lines are written.
@@ -266,6 +274,7 @@ impl ServeArgs {
             require_manifest: self.require_manifest,
             sandbox: self.sandbox,
             work: self.work,
+            supervised: self.supervised,
             limits: Limits {
                 runs: self.runs,
                 queue: self.queue,

@@ -17,16 +17,16 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::{
-    answer::render,
+    answer::{NO_TURN, render, render_within},
     caller::Caller,
     guard,
     manifest::Manifest,
     name::SkillName,
     refusal::Refusal,
     request::{Encoding, RequestError, RunRequest},
-    run::Outcome,
-    service::{Job, NoTurn, Phase, Service},
-    tasks::{Known, Ticket},
+    run::Ending,
+    service::{Job, Phase, Service},
+    tasks::Known,
 };
 
 /// Runs that may take longer than this become tasks.
@@ -130,8 +130,8 @@ async fn run(
         let outcome = tokio::spawn(job.perform()).await;
         drop(cancel);
         return match outcome {
-            Ok(Ok(outcome)) => json_response(StatusCode::OK, render(&outcome, encoding)),
-            Ok(Err(NoTurn)) => refuse(&service, Some(&caller), &head, no_turn()).await,
+            Ok(outcome) if outcome.ending == Ending::NoTurn => Refusal::busy(NO_TURN, RETRY).into_response(),
+            Ok(outcome) => json_response(StatusCode::OK, render(&outcome, encoding)),
             Err(_) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the run broke off").into_response(),
         };
     }
@@ -142,17 +142,11 @@ async fn run(
         return refuse(&service, Some(&caller), &head, refusal).await;
     };
     let body = json!({ "status": "pending", "task_id": ticket.id });
-    tokio::spawn(carry_out(job, ticket, encoding));
+    tokio::spawn(async move {
+        let outcome = job.perform().await;
+        ticket.finish(render_within(reserve, outcome, encoding));
+    });
     (StatusCode::ACCEPTED, axum::Json(body)).into_response()
-}
-
-async fn carry_out(job: Job, ticket: Ticket, encoding: Encoding) {
-    let outcome = job.perform().await.unwrap_or_else(|NoTurn| Outcome::not_started(no_turn().error.into_owned()));
-    ticket.finish(render(&outcome, encoding));
-}
-
-fn no_turn() -> Refusal {
-    Refusal::busy("the run did not get its turn in its time", RETRY)
 }
 
 /// Checks everything about a run, from what costs least to what costs most, and lets it in.

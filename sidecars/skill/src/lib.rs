@@ -17,6 +17,7 @@
 //! | a place and a turn | `gate` |
 //! | the run: streams, deadline, cancellation | `run`, in a folder of `work` |
 //! | the process, its limits and sandbox | `spawn`, `sandbox`, `seccomp` |
+//! | what it leaves behind | `orphans`, `supervisor` |
 //! | the answer, at once or later | `answer`, `tasks` |
 //! | what is written down | `audit` |
 //!
@@ -31,9 +32,9 @@ mod folder;
 mod gate;
 mod guard;
 mod http;
-mod init;
 mod manifest;
 mod name;
+mod orphans;
 mod pattern;
 mod refusal;
 mod request;
@@ -44,6 +45,7 @@ mod server;
 mod service;
 mod settings;
 mod spawn;
+mod supervisor;
 mod tasks;
 mod work;
 

@@ -6,6 +6,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     pin::pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,6 +24,7 @@ use tokio::{
 
 use crate::{
     folder::Program,
+    orphans::Orphans,
     spawn::{Identity, Launch, ResourceLimit, spawn, watch},
 };
 
@@ -48,6 +50,7 @@ pub(crate) struct Order<'a> {
     pub(crate) limits: &'a [ResourceLimit],
     pub(crate) ruleset: Option<OwnedFd>,
     pub(crate) filter: Option<&'a [sock_filter]>,
+    pub(crate) orphans: &'a Arc<Orphans>,
     pub(crate) time: Duration,
     pub(crate) output: usize,
 }
@@ -77,6 +80,8 @@ pub(crate) enum Ending {
     Signalled(i32),
     TimedOut,
     Cancelled,
+    /// It waited for as long as it may run.
+    NoTurn,
     NotStarted(String),
 }
 
@@ -96,6 +101,12 @@ impl Stream {
         }
     }
 
+    /// Keeps only the first bytes.
+    pub(crate) fn cut(&mut self, most: usize) {
+        self.truncated |= self.kept.len() > most;
+        self.kept.truncate(most);
+    }
+
     fn push(&mut self, bytes: &[u8], most: usize) {
         let room = most.saturating_sub(self.kept.len()).min(bytes.len());
         self.kept.extend_from_slice(&bytes[..room]);
@@ -103,10 +114,10 @@ impl Stream {
     }
 }
 
-/// Runs a program until it ends, its time is over, or `stop` resolves. Whichever comes first, its whole process group
-/// is dead when this returns.
+/// Runs a program until it ends, its time is over, or `stop` resolves. Whichever comes first, all its processes are
+/// dead when this returns.
 pub(crate) async fn execute(order: Order<'_>, stop: impl Future<Output = ()>) -> Outcome {
-    let (time, output) = (order.time, order.output);
+    let (time, output, orphans) = (order.time, order.output, order.orphans);
     let Running { mut leader, mut stdin, mut stdout, mut stderr } = match start(order) {
         Ok(running) => running,
         Err(error) => return Outcome::not_started(explain(error.as_ref())),
@@ -134,6 +145,9 @@ pub(crate) async fn execute(order: Order<'_>, stop: impl Future<Output = ()>) ->
     if cut_short.is_some() {
         let _ = timeout(DEATH, leader.ended()).await;
     }
+    if !orphans.end(leader.pid, DEATH).await {
+        end_later(orphans.clone(), leader.pid);
+    }
     let status = leader.reap();
     stdout.drain(output);
     stderr.drain(output);
@@ -155,15 +169,15 @@ fn explain(error: &dyn Error) -> String {
     }
 }
 
-struct Running {
-    leader: Leader,
+struct Running<'a> {
+    leader: Leader<'a>,
     /// What the program has yet to read, and the pipe; none once it has everything.
     stdin: Option<(Vec<u8>, Sender)>,
     stdout: Pump,
     stderr: Pump,
 }
 
-fn start(order: Order<'_>) -> Result<Running, Box<dyn Error + Send + Sync>> {
+fn start(order: Order<'_>) -> Result<Running<'_>, Box<dyn Error + Send + Sync>> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC);
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
@@ -186,7 +200,7 @@ fn start(order: Order<'_>) -> Result<Running, Box<dyn Error + Send + Sync>> {
         ruleset: order.ruleset.as_ref().map(AsFd::as_fd),
         filter: order.filter,
     })?;
-    Ok(Running { leader: Leader::watch(spawned.pid, spawned.handle)?, stdin, stdout, stderr })
+    Ok(Running { leader: Leader::watch(order.orphans, spawned.pid, spawned.handle)?, stdin, stdout, stderr })
 }
 
 /// Writes what the program is to read, and closes the pipe. A program that does not care is no failure.
@@ -241,16 +255,17 @@ fn take(pipe: &Receiver, stream: &mut Stream, most: usize) -> rustix::io::Result
 }
 
 /// Holds the first process of a run, which leads its group.
-struct Leader {
+struct Leader<'a> {
+    orphans: &'a Orphans,
     pid: Pid,
     /// None once it was reaped.
     handle: Option<AsyncFd<OwnedFd>>,
 }
 
-impl Leader {
-    fn watch(pid: Pid, handle: OwnedFd) -> io::Result<Self> {
+impl<'a> Leader<'a> {
+    fn watch(orphans: &'a Orphans, pid: Pid, handle: OwnedFd) -> io::Result<Self> {
         match watch(handle) {
-            Ok(handle) => Ok(Self { pid, handle: Some(handle) }),
+            Ok(handle) => Ok(Self { orphans, pid, handle: Some(handle) }),
             Err((handle, error)) => {
                 kill_group(pid);
                 reap_later(handle);
@@ -284,10 +299,14 @@ impl Leader {
     }
 }
 
-impl Drop for Leader {
-    /// Ends a run whose future was dropped, so that none goes on unseen.
+impl Drop for Leader<'_> {
+    /// Ends a run whose future was dropped, so that none goes on unseen. That happens when the server ends; what has
+    /// left the group and is no orphan yet is the supervisor's then.
     fn drop(&mut self) {
         self.kill_group();
+        if self.handle.is_some() {
+            self.orphans.kill(self.pid);
+        }
         if self.reap().is_none()
             && let Some(handle) = self.handle.take()
         {
@@ -298,6 +317,16 @@ impl Drop for Leader {
 
 fn kill_group(leader: Pid) {
     let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+}
+
+/// Goes on ending what is left of a session, which keeps its number until then.
+fn end_later(orphans: Arc<Orphans>, session: Pid) {
+    tracing::warn!(session = session.as_raw_nonzero(), "processes of a run do not end");
+    tokio::spawn(async move {
+        while !orphans.end(session, DEATH).await {
+            sleep(DEATH).await;
+        }
+    });
 }
 
 /// Waits for a killed process that cannot end yet.

@@ -87,8 +87,8 @@ impl FileGrants {
 }
 
 impl Sandbox {
-    /// Finds out what the kernel offers and prepares it.
-    pub(crate) fn prepare(mode: SandboxMode) -> Result<Self, SandboxError> {
+    /// Finds out what the kernel offers and prepares it. `groups` tells whether a run may have several process groups.
+    pub(crate) fn prepare(mode: SandboxMode, groups: bool) -> Result<Self, SandboxError> {
         if mode == SandboxMode::Off {
             return Ok(Self { files: None, calls: None, landlock: "off".into(), seccomp: "off" });
         }
@@ -101,7 +101,7 @@ impl Sandbox {
             LandlockStatus::NotEnabled => ("not enabled in this kernel".into(), None),
             LandlockStatus::NotImplemented => ("not in this kernel".into(), None),
         };
-        let calls = Filters::prepare();
+        let calls = Filters::prepare(groups);
         let seccomp = if calls.is_some() { "on" } else { "not available" };
         let sandbox = Self { files, calls, landlock, seccomp };
         if mode == SandboxMode::Require && !sandbox.is_complete() {
@@ -113,6 +113,11 @@ impl Sandbox {
     /// Tells whether both halves are there.
     pub(crate) fn is_complete(&self) -> bool {
         self.files.is_some() && self.calls.is_some()
+    }
+
+    /// Tells whether runs of one user are kept from each other's memory and environment.
+    pub(crate) fn separates_runs(&self) -> bool {
+        self.files.is_some()
     }
 
     /// Tells whether a manifest's `network: false` can be kept.

@@ -112,11 +112,12 @@ enum Verdict {
 
 impl Filters {
     /// Builds the filters; none for an architecture this module does not know, or a kernel that does not take them.
-    pub(crate) fn prepare() -> Option<Self> {
+    /// `groups` tells whether processes may leave their process group.
+    pub(crate) fn prepare(groups: bool) -> Option<Self> {
         let architecture = ARCHITECTURE?;
         let filters = Self {
-            with_network: assemble(architecture, &verdicts(true)),
-            without_network: assemble(architecture, &verdicts(false)),
+            with_network: assemble(architecture, &verdicts(true, groups)),
+            without_network: assemble(architecture, &verdicts(false, groups)),
         };
         let tried = filters.with_network.clone();
         // Tried on a thread that does nothing else and ends.
@@ -130,7 +131,7 @@ impl Filters {
 }
 
 /// Says what becomes of each call from its number on, until the next number.
-fn verdicts(network: bool) -> BTreeMap<u32, Verdict> {
+fn verdicts(network: bool, groups: bool) -> BTreeMap<u32, Verdict> {
     let mut single = BTreeMap::new();
     let mut rule = |call: c_long, verdict| single.insert(u32::try_from(call).unwrap_or(u32::MAX), verdict);
     for call in HARMFUL {
@@ -140,9 +141,12 @@ fn verdicts(network: bool) -> BTreeMap<u32, Verdict> {
     for call in [libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt] {
         rule(call, Verdict::Answer(libc::EPERM));
     }
-    // A process that left its group would outlive its run.
+    // A process that left its session would outlive its run, and so would one that left its group where orphans are
+    // not found. That it was done is pretended: programs do it on their way to something else.
     rule(libc::SYS_setsid, Verdict::Answer(0));
-    rule(libc::SYS_setpgid, Verdict::Answer(0));
+    if !groups {
+        rule(libc::SYS_setpgid, Verdict::Answer(0));
+    }
     rule(libc::SYS_clone, Verdict::UnlessNamespace);
     // Its flags lie in memory, where no filter looks; programs then use `clone`.
     rule(libc::SYS_clone3, Verdict::Answer(libc::ENOSYS));
@@ -289,8 +293,8 @@ mod tests {
     #[test]
     fn every_number_gets_its_verdict() {
         let Some(architecture) = ARCHITECTURE else { return };
-        let program = assemble(architecture, &verdicts(false));
-        let with_network = assemble(architecture, &verdicts(true));
+        let program = assemble(architecture, &verdicts(false, false));
+        let with_network = assemble(architecture, &verdicts(true, true));
         let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
         let mut counts = (0, 0);
         for number in 0..700_u32 {
@@ -299,7 +303,9 @@ mod tests {
                 libc::SECCOMP_RET_ERRNO
             } else if call == libc::SYS_clone3 {
                 libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs()
-            } else if call == libc::SYS_socket || verdicts(true).get(&number) == Some(&Verdict::Answer(libc::EPERM)) {
+            } else if call == libc::SYS_socket
+                || verdicts(true, true).get(&number) == Some(&Verdict::Answer(libc::EPERM))
+            {
                 refused
             } else {
                 libc::SECCOMP_RET_ALLOW
@@ -312,6 +318,8 @@ mod tests {
             evaluate(&with_network, u32::try_from(number).unwrap(), architecture, argument.cast_unsigned())
         };
         assert_eq!(call(libc::SYS_socket, 0), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(call(libc::SYS_setpgid, 0), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(call(libc::SYS_setsid, 0), libc::SECCOMP_RET_ERRNO);
         assert_eq!(call(libc::SYS_ptrace, 0), refused);
         assert_eq!(call(libc::SYS_clone, libc::CLONE_VM | libc::CLONE_THREAD), libc::SECCOMP_RET_ALLOW);
         assert_eq!(call(libc::SYS_clone, libc::CLONE_NEWUSER | libc::SIGCHLD), refused);

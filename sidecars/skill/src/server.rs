@@ -109,24 +109,41 @@ async fn remove_dead_socket(path: &Path) -> io::Result<()> {
 }
 
 /// Serves until `stop` resolves, then lets runs finish within the grace, ends the others, and returns when all have
-/// ended.
-pub(crate) async fn serve(service: Arc<Service>, listener: Listener, stop: impl Future<Output = ()>) {
-    let mut stop = pin!(stop);
+/// ended. When `lost` resolves, which says that the supervisor is gone, there is no grace.
+pub(crate) async fn serve(
+    service: Arc<Service>,
+    listener: Listener,
+    stop: impl Future<Output = ()>,
+    lost: impl Future<Output = ()>,
+) {
+    let mut lost = pin!(lost);
+    let mut over = false;
     let (closing, closed) = watch::channel(());
     let room = Arc::new(Semaphore::new(service.limits.connections));
     let mut accepting = pin!(accept_all(&service, &listener, room.clone(), closed));
     tokio::select! {
         () = &mut accepting => {}
-        () = &mut stop => {}
+        () = stop => {}
+        () = &mut lost => over = true,
     }
     service.phase.send_replace(Phase::Draining);
     tracing::info!("stopping: no new runs; waiting for those that go on");
+    let grace = async {
+        if !over {
+            tokio::select! {
+                () = sleep(service.limits.grace) => tracing::warn!("runs went on for longer than the grace and are ended"),
+                () = lost => over = true,
+            }
+        }
+        if over {
+            tracing::error!("the supervisor is gone; runs are ended");
+        }
+    };
     // Callers can still fetch what their tasks answer while other runs go on.
     tokio::select! {
         () = &mut accepting => {}
         () = service.gate.empty() => {}
-        () = sleep(service.limits.grace) => {
-            tracing::warn!("runs went on for longer than the grace and are ended");
+        () = grace => {
             service.phase.send_replace(Phase::Ending);
             service.gate.empty().await;
         }

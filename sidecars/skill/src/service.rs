@@ -22,6 +22,7 @@ use crate::{
     guard::Guard,
     manifest::{self, Manifest, ManifestError},
     name::SkillName,
+    orphans::Orphans,
     pattern::redact,
     refusal::Refusal,
     request::RunRequest,
@@ -53,6 +54,7 @@ pub(crate) struct Service {
     default_manifest: Manifest,
     require_manifest: bool,
     sandbox: Sandbox,
+    orphans: Arc<Orphans>,
     work: WorkFolder,
     environment: BTreeMap<String, SecretString>,
 }
@@ -132,6 +134,7 @@ impl Service {
             require_manifest,
             sandbox,
             work,
+            supervised,
             limits,
             environment,
         } = settings;
@@ -140,7 +143,8 @@ impl Service {
         if !listen.is_local() && !callers.need_token() {
             return Err(ConfigError::Open(listen.to_string()));
         }
-        let sandbox = Sandbox::prepare(sandbox)?;
+        let orphans = Orphans::open(supervised);
+        let sandbox = Sandbox::prepare(sandbox, orphans.are_listed())?;
         let manifests = match manifests {
             Some(folder) => manifest::load(&folder)?,
             None => BTreeMap::new(),
@@ -173,6 +177,7 @@ impl Service {
             default_manifest: Manifest::default(),
             require_manifest,
             sandbox,
+            orphans: Arc::new(orphans),
             work,
             environment,
         })
@@ -183,6 +188,14 @@ impl Service {
         let mut warnings = Vec::new();
         if !self.sandbox.is_complete() {
             warnings.push(format!("runs are not fully sandboxed ({})", self.sandbox.describe()));
+        }
+        let granted = |(_, manifest): &(_, &Manifest)| !manifest.grant.is_empty() || !manifest.from_file.is_empty();
+        if let Some((name, _)) = self.manifests.iter().find(granted)
+            && !self.sandbox.separates_runs()
+        {
+            warnings.push(format!(
+                "without Landlock, runs of one user can read each other's credentials; `{name}` is granted some"
+            ));
         }
         if !self.callers.need_token() {
             warnings.push("no token is set: every program on this machine may run every skill".into());
@@ -251,13 +264,9 @@ pub(crate) struct Job {
     pub(crate) cancelled: oneshot::Receiver<()>,
 }
 
-/// Says that a run did not get its turn in its time.
-#[derive(Debug)]
-pub(crate) struct NoTurn;
-
 impl Job {
     /// Waits for a turn, runs the skill, and records both ends of it.
-    pub(crate) async fn perform(self) -> Result<Outcome, NoTurn> {
+    pub(crate) async fn perform(self) -> Outcome {
         let Self { service, caller, skill, program, request, time, place: _place, mut cancelled } = self;
         let mut phase = service.phase.subscribe();
         let mut stop = std::pin::pin!(async move {
@@ -266,28 +275,30 @@ impl Job {
                 _ = phase.wait_for(|phase| *phase == Phase::Ending) => {}
             }
         });
-        let _turn = tokio::select! {
+        let turn = tokio::select! {
             biased;
-            turn = service.gate.turn(&skill) => turn,
-            () = tokio::time::sleep(time) => return Err(NoTurn),
-            () = &mut stop => return Ok(Outcome::without_output(Ending::Cancelled)),
+            turn = service.gate.turn(&skill) => Ok(turn),
+            () = tokio::time::sleep(time) => Err(Ending::NoTurn),
+            () = &mut stop => Err(Ending::Cancelled),
         };
         let id = Uuid::new_v4();
         let run = Run { id, caller: &caller.name, skill: skill.as_str() };
-        let manifest = service.manifest(&skill).ok_or(NoTurn)?;
-        let credentials = match service.credentials(manifest) {
-            Ok(credentials) => credentials,
-            Err(why) => return Ok(Outcome::not_started(why)),
-        };
-        let secrets: Vec<&str> = credentials.iter().map(|(_, value)| value.expose_secret()).collect();
+        let manifest = service.manifest(&skill).unwrap_or(&service.default_manifest);
+        let Credentials { values, missing } = service.credentials(manifest);
+        let secrets: Vec<&str> = values.iter().map(|(_, value)| value.expose_secret()).collect();
         service.audit.started(run, &redact(&request.args, &manifest.redact, &secrets)).await;
         let began = Instant::now();
-        let outcome = service.run(id, &skill, program, manifest, request, &credentials, time, stop).await;
+        // Whatever keeps a run from starting is recorded as its end.
+        let outcome = match (&turn, missing) {
+            (Err(ending), _) => Outcome::without_output(ending.clone()),
+            (Ok(_), Some(why)) => Outcome::not_started(why),
+            (Ok(_), None) => service.run(id, &skill, program, manifest, request, &values, time, stop).await,
+        };
         if let Ending::NotStarted(why) = &outcome.ending {
             tracing::warn!(%skill, why, "a skill could not be started");
         }
         service.audit.finished(run, &outcome, began.elapsed()).await;
-        Ok(outcome)
+        outcome
     }
 }
 
@@ -337,6 +348,7 @@ impl Service {
                     limits: &manifest.limits,
                     ruleset,
                     filter: self.sandbox.filter(manifest.network),
+                    orphans: &self.orphans,
                     time,
                     output: manifest.output.unwrap_or(self.limits.output),
                 };
@@ -348,19 +360,32 @@ impl Service {
     }
 
     /// Collects the credentials a manifest grants. Files are read for each run, so that a rotated secret is taken.
-    fn credentials<'a>(&self, manifest: &'a Manifest) -> Result<Vec<(&'a str, SecretString)>, String> {
+    fn credentials<'a>(&self, manifest: &'a Manifest) -> Credentials<'a> {
         let granted =
             manifest.grant.iter().filter_map(|name| Some((name.as_str(), self.environment.get(name)?.clone())));
-        let from_files = manifest.from_file.iter().map(|(name, path)| {
+        let mut credentials = Credentials { values: granted.collect(), missing: None };
+        for (name, path) in &manifest.from_file {
             let read = || -> io::Result<String> {
                 if fs::metadata(path)?.len() > LARGEST_CREDENTIAL {
                     return Err(io::ErrorKind::FileTooLarge.into());
                 }
                 fs::read_to_string(path)
             };
-            let text = read().map_err(|error| format!("cannot read the credential `{name}`: {error}"))?;
-            Ok((name.as_str(), SecretString::from(text.trim_end_matches(['\r', '\n']))))
-        });
-        granted.map(Ok).chain(from_files).collect()
+            match read() {
+                Ok(text) => {
+                    let value = SecretString::from(text.trim_end_matches(['\r', '\n']));
+                    credentials.values.push((name, value));
+                }
+                Err(error) => credentials.missing = Some(format!("cannot read the credential `{name}`: {error}")),
+            }
+        }
+        credentials
     }
+}
+
+/// Holds the credentials of one run.
+struct Credentials<'a> {
+    values: Vec<(&'a str, SecretString)>,
+    /// Why one of them is not among them.
+    missing: Option<String>,
 }

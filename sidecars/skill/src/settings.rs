@@ -29,6 +29,8 @@ pub struct Settings {
     pub sandbox: SandboxMode,
     /// The folder in which each run gets a private one.
     pub work: PathBuf,
+    /// Whether the parent process is the supervisor.
+    pub supervised: bool,
     /// What bounds the server.
     pub limits: Limits,
     /// The credentials that manifests may grant, by variable name.

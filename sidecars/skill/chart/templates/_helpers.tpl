@@ -3,6 +3,12 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* The kubelet reaches no loopback address of a pod, so it runs the program itself to ask. */}}
+{{- define "charly-skill.probe" -}}
+exec:
+  command: [/usr/bin/charly-skill, --probe, {{ printf "--listen=%s" .Values.listen | quote }}]
+{{- end }}
+
 {{/* The sidecar: an entry of `initContainers`. Another chart can include it, with "charly-skill.volumes". */}}
 {{- define "charly-skill.container" -}}
 - name: skill
@@ -16,7 +22,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
     {{- end }}
     - --token-file=/run/secrets/charly-skill/token
     - --grace={{ .Values.grace }}
+    - {{ printf "--listen=%s" .Values.listen | quote }}
     {{- range .Values.args }}
+    {{- if or (hasPrefix "--listen=" .) (eq "--listen" .) }}
+    {{- fail "set `listen` instead of the argument --listen: the probes have to know it too" }}
+    {{- end }}
     - {{ . | quote }}
     {{- end }}
   {{- if .Values.credentials }}
@@ -27,8 +37,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
         secretKeyRef: {name: {{ .secret | quote }}, key: {{ .key | quote }}}
     {{- end }}
   {{- end }}
-  startupProbe: {{- toYaml .Values.startupProbe | nindent 4 }}
-  livenessProbe: {{- toYaml .Values.livenessProbe | nindent 4 }}
+  startupProbe:
+    {{- include "charly-skill.probe" . | nindent 4 }}
+    {{- toYaml .Values.startupProbe | nindent 4 }}
+  livenessProbe:
+    {{- include "charly-skill.probe" . | nindent 4 }}
+    {{- toYaml .Values.livenessProbe | nindent 4 }}
   securityContext: {{- toYaml .Values.securityContext | nindent 4 }}
   resources: {{- toYaml .Values.resources | nindent 4 }}
   volumeMounts:

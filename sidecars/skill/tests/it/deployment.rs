@@ -25,16 +25,29 @@ fn yaml(text: &str) -> Value {
     serde_yaml::from_str(text).unwrap()
 }
 
-/// Runs a program and returns what it writes; none where it is not installed.
-fn render(program: &str, arguments: &[&str]) -> Option<Vec<Value>> {
-    let Ok(output) = Command::new(program).args(arguments).output() else {
-        print(&format!("not tested with `{program}`: it is not installed"));
+/// Renders documents with a program; none where it is not installed.
+fn render(program: &mut Command) -> Option<Vec<Value>> {
+    let Ok(output) = program.output() else {
+        print(&format!("not tested with {program:?}: it is not installed"));
         return None;
     };
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     let documents = text.split("\n---").filter(|document| document.lines().any(|line| line.contains(": ")));
     Some(documents.map(yaml).collect())
+}
+
+/// Returns what renders the chart: helm, or its stand-in where Go and the functions of helm's templates are there.
+fn helm() -> Command {
+    let mut helm = Command::new("helm");
+    let libraries = std::env::var_os("GOPATH").unwrap_or_else(|| "/usr/share/gocode".into());
+    let functions = Path::new(&libraries).join("src/github.com/Masterminds/sprig");
+    if Command::new("helm").arg("version").output().is_err() && functions.exists() {
+        helm = Command::new("go");
+        helm.env("GO111MODULE", "off").env("GOPATH", libraries).arg("run").arg(shipped("tests/chart/main.go"));
+    }
+    helm.args(["template", "mine"]).arg(shipped("chart"));
+    helm
 }
 
 /// Reads a document into a typed structure; a field that the structure does not know would be lost, and is an error.
@@ -98,12 +111,17 @@ fn check_pod(pod: &PodSpec) {
     }
 }
 
-/// The kubelet probes from outside the pod, where a server on its loopback address is not reached.
+/// The kubelet probes from outside the pod, where a server on its loopback address is not reached. The probes have to
+/// ask where the server listens, wherever that is.
 fn check_probes(skill: &Container) {
+    let listen = |arguments: &[String]| arguments.iter().find(|argument| argument.starts_with("--listen=")).cloned();
+    let place = listen(skill.args.as_deref().unwrap_or_default());
     for probe in [&skill.startup_probe, &skill.liveness_probe] {
         let probe = probe.as_ref().unwrap();
         assert!(probe.http_get.is_none() && probe.tcp_socket.is_none());
-        assert_eq!(probe.exec.as_ref().unwrap().command.as_deref().unwrap(), ["/usr/bin/charly-skill", "--probe"]);
+        let command = probe.exec.as_ref().unwrap().command.as_deref().unwrap();
+        assert_eq!(command[..2], ["/usr/bin/charly-skill", "--probe"]);
+        assert_eq!(listen(command), place);
     }
 }
 
@@ -129,7 +147,7 @@ fn check_arguments(arguments: &[String]) {
 #[test]
 fn the_kustomize_component_makes_a_sidecar() {
     let example = shipped("kustomize/example");
-    if let Some(documents) = render("kubectl", &["kustomize", example.to_str().unwrap()]) {
+    if let Some(documents) = render(Command::new("kubectl").arg("kustomize").arg(&example)) {
         let deployment: Deployment = typed(find(&documents, "Deployment"));
         let pod = deployment.spec.unwrap().template.spec.unwrap();
         check_pod(&pod);
@@ -154,30 +172,33 @@ fn the_kustomize_component_makes_a_sidecar() {
 
 #[test]
 fn the_chart_makes_a_sidecar() {
-    let chart = shipped("chart");
-    let chart = chart.to_str().unwrap();
     let values = tempfile::NamedTempFile::new().unwrap();
     let text = "agent: {image: 'registry.example/agent:1'}\ntoken: {secret: skill-token}\ngrace: 7\nargs: [--runs=4]\n\
+                listen: '127.0.0.1:9090'\n\
                 credentials: [{name: GH_TOKEN, secret: gh, key: token}]\nmanifests: {gh: \"env: {grant: [GH_TOKEN]}\\n\"}\n";
     fs::write(values.path(), text).unwrap();
-    let arguments = ["template", "mine", chart, "--values", values.path().to_str().unwrap()];
-    if let Some(documents) = render("helm", &arguments) {
+    if let Some(documents) = render(helm().arg("--values").arg(values.path())) {
         let deployment: Deployment = typed(find(&documents, "Deployment"));
         let pod = deployment.spec.unwrap().template.spec.unwrap();
         assert_eq!(pod.termination_grace_period_seconds, Some(12));
         check_pod(&pod);
         let skill = &pod.init_containers.unwrap()[0];
         assert!(skill.args.as_ref().unwrap().contains(&"--runs=4".to_owned()));
+        assert!(skill.args.as_ref().unwrap().contains(&"--listen=127.0.0.1:9090".to_owned()));
+        assert_eq!(skill.liveness_probe.as_ref().unwrap().period_seconds, Some(20));
         assert_eq!(skill.env.as_ref().unwrap()[0].name, "GH_TOKEN");
         let manifests: ConfigMap = typed(find(&documents, "ConfigMap"));
         assert_eq!(manifests.data.unwrap()["gh.yml"], "env: {grant: [GH_TOKEN]}\n");
         let probe: Pod = typed(find(&documents, "Pod"));
         let spec = probe.spec.unwrap();
         check_pod(&spec);
-        assert_eq!(spec.containers[0].args.as_deref().unwrap(), ["--probe"]);
+        assert_eq!(spec.containers[0].args.as_deref().unwrap(), ["--probe", "--listen=127.0.0.1:9090"]);
         // What has to be set is asked for.
-        let bare = Command::new("helm").args(["template", "mine", chart]).output().unwrap();
-        assert!(!bare.status.success());
+        assert!(!helm().output().unwrap().status.success());
+        // The server is moved by a value, so that the probes follow it.
+        fs::write(values.path(), text.replace("--runs=4", "--listen=127.0.0.1:1")).unwrap();
+        let moved = helm().arg("--values").arg(values.path()).output().unwrap();
+        assert!(String::from_utf8_lossy(&moved.stderr).contains("set `listen` instead"), "{moved:?}");
     }
     // The structures that the values hand through are checked as they are too.
     let values = yaml(&fs::read_to_string(shipped("chart/values.yaml")).unwrap());
@@ -186,17 +207,44 @@ fn the_chart_makes_a_sidecar() {
     for field in pass {
         container[field] = values[field].clone();
     }
-    check_probes(&typed(&container));
+    let container: Container = typed(&container);
+    assert!(container.startup_probe.unwrap().exec.is_none(), "the template says how the server is asked");
+    assert_eq!(container.security_context.unwrap().run_as_non_root, Some(true));
+}
+
+/// The recipes of the images, instruction by instruction.
+fn recipe(path: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(shipped(path)).unwrap().replace("\\\n", " ");
+    let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.split_once(' ').unwrap()).map(|(word, rest)| (word.to_owned(), rest.to_owned())).collect()
+}
+
+fn last<'a>(recipe: &'a [(String, String)], word: &str) -> Option<&'a str> {
+    recipe.iter().rev().find(|(known, _)| known == word).map(|(_, rest)| rest.as_str())
 }
 
 #[test]
-fn the_sidecar_template_is_one() {
-    let document = yaml(&fs::read_to_string(shipped("sidecar.yml")).unwrap());
-    let template = document["sidecar"]["skill"].as_object().unwrap();
-    let keys: Vec<&str> = template.keys().map(String::as_str).collect();
-    assert_eq!(keys, ["description", "image", "env", "secret", "volume", "port"]);
-    assert_eq!(template["secret"][0]["env"], "SKILL_TOKEN");
-    assert_eq!(template["port"], serde_json::json!([]), "nothing is published");
+fn the_images_are_not_root_and_hold_what_their_manifests_allow() {
+    let base = recipe("recipe/Containerfile");
+    let stage = base.iter().rposition(|(word, _)| word == "FROM").unwrap();
+    assert_eq!(last(&base[stage..], "USER"), Some("65532:65532"));
+    assert_eq!(last(&base[stage..], "ENTRYPOINT"), Some(r#"["/usr/bin/charly-skill"]"#), "as the probes say");
+    assert_eq!(last(&base[stage..], "HEALTHCHECK"), Some(r#"CMD ["/usr/bin/charly-skill", "--probe"]"#));
+    let command: Vec<String> = serde_json::from_str(last(&base[stage..], "CMD").unwrap()).unwrap();
+    check_arguments(&command);
+    assert!(!base[stage..].iter().any(|(_, rest)| rest.contains("TOKEN")), "no credential is part of an image");
+    for name in ["gh", "yt-dlp"] {
+        let image = recipe(&format!("recipe/{name}/Containerfile"));
+        assert_eq!(image[0], ("FROM".into(), "charly-skill".into()), "what the base's own recipe says to call it");
+        assert_eq!(last(&image, "USER"), Some("65532:65532"), "{name}: the last word on the user");
+        let install = last(&image, "RUN").unwrap();
+        assert!(install.contains(&format!("install --yes --no-install-recommends {name} ")), "{install}");
+        assert!(install.ends_with(&format!("ln /usr/bin/{name} /usr/local/bin/{name}")), "{install}");
+        let manifest = format!("{name}.yml /etc/charly-skill/manifests/{name}.yml");
+        assert_eq!(last(&image, "COPY"), Some(manifest.as_str()));
+        assert!(shipped(&format!("recipe/{name}/{name}.yml")).exists());
+        assert_eq!((last(&image, "ENTRYPOINT"), last(&image, "CMD")), (None, None), "the base's");
+    }
 }
 
 #[test]

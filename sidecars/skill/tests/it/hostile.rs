@@ -590,3 +590,30 @@ fn a_reader_that_does_not_read_is_dropped() {
     });
     assert_eq!(receiver.recv_timeout(LONG + Duration::from_secs(10)).unwrap(), 200);
 }
+
+/// One connection is all there is room for, so the next is heard when this one is gone.
+#[test]
+fn connections_that_say_nothing_give_way() {
+    let request = format!("GET /skills HTTP/1.1\r\nHost: localhost\r\nX-Skill-Token: {TOKEN}\r\n\r\n");
+    for (what, said, answers) in [
+        ("nothing at all", String::new(), 0),
+        ("nothing after an answer", request.clone(), 1),
+        ("an empty line", "\r\n".to_owned(), 0),
+        ("a part of a second request", format!("{request}GET /ski"), 1),
+    ] {
+        let server = Server::builder().flags(&["--patience", "1", "--connections", "1"]).start();
+        let mut idle = server.connect();
+        idle.write(said.as_bytes());
+        for _ in 0..answers {
+            assert_eq!(idle.answer().unwrap().status, 200, "{what}");
+        }
+        let began = std::time::Instant::now();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let place = server.place().clone();
+        thread::spawn(move || {
+            sender.send(crate::support::Connection::open(&place).request("GET", "/healthz", &[], "").status)
+        });
+        assert_eq!(receiver.recv_timeout(LONG).unwrap(), 200, "{what}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{what}: {:?}", began.elapsed());
+    }
+}

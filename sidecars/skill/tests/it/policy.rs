@@ -95,6 +95,40 @@ fn a_manifest_bounds_time_concurrency_and_resources() {
 }
 
 #[test]
+fn a_manifest_bounds_memory_and_processes() {
+    if !std::path::Path::new("/bin/bash").exists() {
+        return print("not tested: there is no bash");
+    }
+    let grow = "printf -v text '%*s' $1 ''; echo ${#text}";
+    let fork = "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; echo all";
+    // The bound is on all of a user's processes, so this one has no others.
+    let user = if is_root() { "run_as: '54321:54321'\n" } else { "" };
+    let server = Server::builder()
+        .bash("grow", grow)
+        .manifest("grow", "limits: {memory_mib: 64}")
+        .script("fork", fork)
+        .manifest("fork", &format!("{user}limits: {{processes: 5}}"))
+        .start();
+    assert_eq!(server.run("grow", r#"{"args":["1000000"]}"#).json()["stdout"], "1000000\n");
+    let answer = server.run("grow", r#"{"args":["200000000"]}"#).json();
+    assert_eq!((&answer["status"], &answer["stdout"]), (&"error".into(), &"".into()), "{answer}");
+    if is_root() {
+        let answer = server.run("fork", "{}").json();
+        assert!(answer["stderr"].as_str().unwrap().contains("fork"), "{answer}");
+        assert_eq!(answer["stdout"], "", "{answer}");
+    } else {
+        print("the bound on processes is not tested: that takes root");
+    }
+}
+
+/// What a caller asks for is cut to the server's bound, and then decides whether the run is a task.
+#[test]
+fn the_longest_time_is_the_servers() {
+    let server = Server::builder().script("slow", "sleep 300").flags(&["--run-time", "1"]).start();
+    assert_eq!(server.run("slow", r#"{"timeout":300}"#).json()["timed_out"], true);
+}
+
+#[test]
 fn only_skills_with_a_manifest_where_one_is_required() {
     let server = Server::builder()
         .script("known", "echo yes")
@@ -244,6 +278,72 @@ fn kept_results_are_bounded() {
     }
     server.send("DELETE", &format!("/task/{}", kept[0]), "");
     assert_eq!(server.run("big", r#"{"timeout":60}"#).status, 202);
+}
+
+/// An answer may take many times what the program wrote: a NUL byte takes six in JSON.
+#[test]
+fn a_result_takes_no_more_than_was_reserved_for_it() {
+    let server = Server::builder()
+        .script("nuls", "head -c 900000 /dev/zero; head -c 900000 /dev/zero >&2")
+        .flags(&["--results-mib", "4"])
+        .start();
+    let mut kept = Vec::new();
+    let refused = loop {
+        let answer = server.run("nuls", r#"{"timeout":60}"#);
+        match answer.status {
+            202 => kept.push(answer.json()["task_id"].as_str().unwrap().to_owned()),
+            _ => break answer,
+        }
+        assert_eq!(server.result(kept.last().unwrap())["truncated"], true);
+    };
+    assert_eq!(refused.status, 429);
+    assert!(kept.len() >= 3, "{} results in 4 MiB", kept.len());
+    let size: usize = kept.iter().map(|id| server.get(&format!("/task/{id}")).body.len()).sum();
+    assert!(size <= 4 << 20, "{size} bytes are kept");
+    // An answer that nobody keeps is whole.
+    let answer = server.run("nuls", "{}").json();
+    assert_eq!((answer.get("truncated"), answer["stdout"].as_str().unwrap().len()), (None, 900_000));
+}
+
+/// Reads the audit log once it has as many lines as these.
+fn audit(server: &Server, lines: usize) -> Vec<serde_json::Value> {
+    wait_until("everything is recorded", || server.audit().lines().count() >= lines);
+    server.audit().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Each start has its end, and each accepted run both, also one that never came to run.
+#[test]
+fn runs_that_never_start_are_recorded_too() {
+    let server = Server::builder()
+        .script("slow", "exec sleep 300")
+        .script("keyed", "true")
+        .manifest("keyed", "env: {file: {KEY: /no/such/key}}")
+        .flags(&["--runs", "1"])
+        .start();
+    let slow = server.start_task("slow", r#"{"timeout":60}"#);
+    wait_until("the run goes on", || !server.children().is_empty());
+    // The first is not given its turn in its time, the caller has the second cancelled.
+    assert_eq!(server.run("slow", r#"{"timeout":1,"args":["late"]}"#).status, 429);
+    let waiting = server.start_task("slow", r#"{"timeout":60,"args":["waiting"]}"#);
+    assert_eq!(server.send("DELETE", &format!("/task/{waiting}"), "").json()["cancelled"], true);
+    assert_eq!(server.send("DELETE", &format!("/task/{slow}"), "").json()["cancelled"], true);
+    let id = server.start_task("keyed", r#"{"timeout":60,"args":["keyless"]}"#);
+    let answer = server.result(&id);
+    assert!(answer["stderr"].as_str().unwrap().contains("cannot read the credential `KEY`"), "{answer}");
+
+    let lines = audit(&server, 8);
+    assert_eq!(lines.len(), 8, "{lines:?}");
+    for (args, outcome) in [
+        (json!([]), "cancelled"),
+        (json!(["late"]), "not_started"),
+        (json!(["waiting"]), "cancelled"),
+        (json!(["keyless"]), "not_started"),
+    ] {
+        let start = lines.iter().find(|line| line["event"] == "started" && line["args"] == args).unwrap();
+        let end = lines.iter().find(|line| line["event"] == "finished" && line["run"] == start["run"]).unwrap();
+        assert_eq!((&end["outcome"], &end["caller"]), (&outcome.into(), &"default".into()), "{args}");
+    }
+    wait_until("the log says it too", || server.log().contains("cannot read the credential `KEY`"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use crate::support::{Server, print};
+use crate::support::{Server, is_alive, print, processes};
 
 /// Returns false, and says so, where the kernel has no such thing.
 fn has(server: &Server, what: &str) -> bool {
@@ -92,6 +92,47 @@ fn harmful_system_calls_fail() {
     }
 }
 
+/// Programs put what they start into groups of their own, and signal these; the run goes on, and ends as a whole.
+#[test]
+fn a_run_may_have_several_process_groups() {
+    if !std::path::Path::new("/bin/bash").exists() {
+        return print("not tested: there is no bash");
+    }
+    let server = Server::builder()
+        .script("bounded", "timeout 0.1 sleep 300; echo $? after")
+        .bash("jobs", "set -m; sleep 300 & kill -TERM -- -$!; wait $!; echo $? after")
+        // Each link of the chain has a group of its own, and the one before it has ended.
+        .bash("chain", "set -m; echo $$; sleep 0.01; bash \"$0\" more & [ \"$1\" = more ] || sleep 0.3")
+        .bash(
+            "groups",
+            "set -m; sleep 300 & (set +m; sleep 300 & sleep 300 & echo $!) & sleep 300 & echo $!; sleep 0.1",
+        )
+        .start();
+    if !seccomp(&server) {
+        return;
+    }
+    for (skill, expected) in [("bounded", "124 after\n"), ("jobs", "143 after\n")] {
+        let answer = server.run(skill, r#"{"timeout":20}"#).json();
+        assert_eq!(answer["stdout"], expected, "{skill}: {answer}");
+    }
+    for skill in ["groups", "chain"] {
+        for body in ["{}", r#"{"args":["cut"],"timeout":1}"#] {
+            let answer = server.run(skill, body).json();
+            let pids: Vec<u32> = answer["stdout"].as_str().unwrap().lines().map(|line| line.parse().unwrap()).collect();
+            assert!(pids.len() >= 2, "{skill}: {answer}");
+            // Dead when the answer is there, not some time later.
+            assert!(!pids.iter().any(|pid| is_alive(*pid)), "{skill}: {answer}");
+            let own = server.root.path().to_str().unwrap();
+            let left = processes().into_iter().filter(|process| {
+                let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+                let is_run = ![server.pid(), server.supervisor()].contains(&process.pid);
+                is_run && String::from_utf8_lossy(&environment).contains(own)
+            });
+            assert_eq!(left.count(), 0, "{skill}");
+        }
+    }
+}
+
 #[test]
 fn privileges_cannot_be_gained() {
     let server = Server::builder().script("privileges", "grep -E 'NoNewPrivs|^Seccomp:' /proc/self/status").start();
@@ -109,6 +150,51 @@ fn a_run_has_no_capability_and_reads_no_other_process() {
     let none = "0000000000000000";
     let expected = format!("CapPrm:\t{none}\nCapEff:\t{none}\nCapAmb:\t{none}\n");
     assert_eq!(answer["stdout"], expected, "{answer}");
+}
+
+/// Runs of one user share that user; what keeps them from each other's credentials is the file rules' own domain.
+#[test]
+fn a_run_reads_nothing_of_another_run() {
+    let read =
+        "for at in /proc/[0-9]*; do [ $at = /proc/$$ ] || cat $at/environ $at/maps; done 2>/dev/null | tr '\\0' '\\n'";
+    let trace = "cat /proc/$1/mem >/dev/null && echo read; ls /proc/$1/cwd/ && echo listed";
+    let server = Server::builder()
+        .env("API_KEY", "very-secret-value")
+        .script("holder", "echo mine > note; exec sleep 300")
+        .manifest("holder", "env: {grant: [API_KEY]}")
+        .script("thief", read)
+        .script("look", trace)
+        .start();
+    if !landlock(&server) {
+        return;
+    }
+    server.start_task("holder", r#"{"timeout":60}"#);
+    let sleeps = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
+    crate::support::wait_until("the holder sleeps", || server.children().first().is_some_and(sleeps));
+    let holder = server.children()[0];
+    let environment = fs::read(format!("/proc/{holder}/environ")).unwrap();
+    assert!(String::from_utf8_lossy(&environment).contains("very-secret-value"), "it is there to be read");
+    let answer = server.run("thief", "{}").text();
+    assert!(!answer.contains("very-secret"), "{answer}");
+    let answer = server.run("look", &format!(r#"{{"args":["{holder}"]}}"#)).json();
+    assert_eq!(answer["stdout"], "", "{answer}");
+}
+
+#[test]
+fn credentials_without_file_rules_are_warned_of() {
+    let granted = || {
+        Server::builder()
+            .script("gh", "true")
+            .manifest("gh", "env: {grant: [API_KEY]}")
+            .env("API_KEY", "x")
+            .flags(&["--check", "--sandbox"])
+    };
+    let warning =
+        "warning: without Landlock, runs of one user can read each other's credentials; `gh` is granted some\n";
+    let (status, text) = granted().flags(&["off"]).output();
+    assert!(status.success() && text.contains(warning), "{text}");
+    let (status, text) = granted().flags(&["auto"]).output();
+    assert!(status.success() && text.contains(warning) == text.contains("landlock: not"), "{text}");
 }
 
 #[test]

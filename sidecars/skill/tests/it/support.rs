@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -53,7 +54,10 @@ pub struct Builder {
 
 /// Holds a running server; dropping it kills it.
 pub struct Server {
+    /// The supervisor, or what starts it.
     child: Child,
+    /// The child's child: the server itself.
+    pid: u32,
     place: Place,
     pub root: TempDir,
     log: Arc<Mutex<String>>,
@@ -91,6 +95,11 @@ impl Builder {
     /// Adds a skill that is a script for `sh`.
     pub fn script(self, name: &str, body: &str) -> Self {
         self.file(&format!("skills/{name}"), &format!("#!/bin/sh\n{body}\n"), 0o755)
+    }
+
+    /// Adds a skill that is a script for `bash`.
+    pub fn bash(self, name: &str, body: &str) -> Self {
+        self.file(&format!("skills/{name}"), &format!("#!/bin/bash\n{body}\n"), 0o755)
     }
 
     /// Adds a skill that is a copy of a program.
@@ -210,7 +219,8 @@ impl Builder {
                 log.push('\n');
             }
         });
-        Server { child, place, root: self.root, log }
+        let pid = children_of(child.id()).first().copied().unwrap();
+        Server { child, pid, place, root: self.root, log }
     }
 }
 
@@ -256,6 +266,10 @@ impl Server {
     }
 
     pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub fn supervisor(&self) -> u32 {
         self.child.id()
     }
 
@@ -271,8 +285,9 @@ impl Server {
         fs::read_to_string(self.root.path().join("audit")).unwrap()
     }
 
+    /// Signals the process that was started.
     pub fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.pid().to_string()]).status().unwrap().success());
+        signal(name, self.supervisor());
     }
 
     pub fn wait(&mut self) -> ExitStatus {
@@ -286,10 +301,14 @@ impl Server {
         }
     }
 
+    /// Returns the resident memory of the server and its supervisor; what they share is counted twice.
     pub fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        let of = |pid| -> u64 {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        of(self.pid()) + of(self.supervisor())
     }
 
     /// Returns the processor time of the server and of every run it has reaped.
@@ -307,7 +326,7 @@ impl Server {
 
     /// Lists the server's children, dead ones included.
     pub fn children(&self) -> Vec<u32> {
-        processes().into_iter().filter(|process| process.parent == self.pid()).map(|process| process.pid).collect()
+        children_of(self.pid())
     }
 
     /// Lists what lies in the folder of the runs' own folders.
@@ -319,7 +338,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // The supervisor ends what the server leaves behind.
+        if let (Ok(None), Some(pid)) = (self.child.try_wait(), Pid::from_raw(self.pid.cast_signed())) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }
@@ -329,6 +351,15 @@ pub struct Process {
     pub parent: u32,
     pub group: u32,
     pub state: char,
+}
+
+pub fn signal(name: &str, pid: u32) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+}
+
+/// Lists a process's children, dead ones included.
+pub fn children_of(parent: u32) -> Vec<u32> {
+    processes().into_iter().filter(|process| process.parent == parent).map(|process| process.pid).collect()
 }
 
 /// Lists every process of the machine.
