@@ -30,7 +30,7 @@ pub(crate) fn run(cx: &Context, args: Args) -> Outcome {
     let machines = vm::machines(cx);
     let state = machines.get(&name)?;
     let unverified = matches!(state.desired.source, Source::CloudImage { checksum: None, .. });
-    let spec = vm::source::declared(cx, &name, unverified)?.unwrap_or_else(|| state.desired.clone());
+    let spec = vm::source::declared(cx, &name, Some(unverified))?.unwrap_or_else(|| state.desired.clone());
     let declares = place.entry.is_some_and(|entry| !entry.candies.is_empty());
     let mut held = state.deployed.deploys;
     let own = held.remove(&place.name);

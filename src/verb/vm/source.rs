@@ -2,7 +2,7 @@
 
 use charly_target_core::distribution::releases;
 use charly_target_vm::machine::spec::{Checksum, ChecksumKind, Forward, Source, forward};
-use charly_target_vm::machine::{Name, Spec, release, size};
+use charly_target_vm::machine::{Name, Reading, Spec, release, size};
 
 use crate::context::Context;
 use crate::exit::Failure;
@@ -49,7 +49,7 @@ impl Wanted {
     pub(super) fn spec(&self, cx: &Context, name: &Name) -> Result<Spec, Failure> {
         let mut spec = match &self.from {
             Some(from) => Spec::new(self.source(cx, from)?),
-            None => declared(cx, name, self.allow_unverified)?.ok_or_else(|| {
+            None => declared(cx, name, Some(self.allow_unverified))?.ok_or_else(|| {
                 let known: Vec<_> = releases().map(|release| format!("`{release}`")).collect();
                 Failure::invalid(format!("nothing says where the disk of `{name}` comes from"))
                     .hint(format!("name a source with `--from`: {}, or a cloud image's URL or path", known.join(", ")))
@@ -98,11 +98,14 @@ impl Shape {
     }
 }
 
-/// Returns what the project declares of a machine, if it does.
-pub(crate) fn declared(cx: &Context, name: &Name, allow_unverified: bool) -> Result<Option<Spec>, Failure> {
+/// Returns what the project declares of a machine, if it does. Where it is made of that, `made_unverified` tells whether an image passes
+/// that no checksum is declared for.
+pub(crate) fn declared(cx: &Context, name: &Name, made_unverified: Option<bool>) -> Result<Option<Spec>, Failure> {
     let workspace = cx.workspace()?;
     let declared = workspace.vms().get(name.as_str());
-    Ok(declared.map(|declared| Spec::resolve(declared, allow_unverified)).transpose()?)
+    let (making, allow_unverified) = (made_unverified.is_some(), made_unverified.unwrap_or(true));
+    let reading = Reading { home: &cx.home, allow_unverified, making };
+    Ok(declared.map(|declared| Spec::resolve(declared, reading)).transpose()?)
 }
 
 fn checksum(text: &str) -> Result<Checksum, Failure> {
