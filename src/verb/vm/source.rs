@@ -1,7 +1,7 @@
 //! What a machine is to be: what the project declares, and what the command line says beside it.
 
 use charly_target_core::distribution::releases;
-use charly_target_vm::machine::spec::{Checksum, ChecksumKind, Forward, Source, forward};
+use charly_target_vm::machine::spec::{ByHand, Checksum, ChecksumKind, Forward, Source, forward};
 use charly_target_vm::machine::{Name, Reading, Spec, release, size};
 
 use crate::context::Context;
@@ -89,12 +89,8 @@ impl Wanted {
 impl Shape {
     /// Lays what was said over a machine.
     pub(super) fn apply(&self, spec: &mut Spec) {
-        let Self { disk_size, ram, cpu, ssh_port, forward } = self;
-        spec.disk_size = disk_size.or(spec.disk_size);
-        spec.memory = ram.unwrap_or(spec.memory);
-        spec.cpus = cpu.unwrap_or(spec.cpus);
-        spec.ssh.port = ssh_port.or(spec.ssh.port);
-        spec.forwards.extend(forward);
+        let Self { disk_size, ram, cpu, ssh_port, ref forward } = *self;
+        spec.give(ByHand { disk_size, memory: ram, cpus: cpu, ssh_port, forwards: forward.clone() });
     }
 }
 

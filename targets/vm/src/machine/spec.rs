@@ -46,6 +46,25 @@ pub struct Spec {
     /// Whether it starts with its host.
     #[serde(default)]
     pub autostart: bool,
+    /// What of it was given by hand, whatever is declared.
+    #[serde(default)]
+    pub by_hand: ByHand,
+}
+
+/// What is given by hand when a machine is made, and stays when it is made anew from what is declared by then.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ByHand {
+    /// The size of its disk in bytes.
+    pub disk_size: Option<u64>,
+    /// Its memory in bytes.
+    pub memory: Option<u64>,
+    /// Its processors.
+    pub cpus: Option<u32>,
+    /// The port on this machine.
+    pub ssh_port: Option<u16>,
+    /// Ports of this machine that lead into it, beside those that are declared.
+    pub forwards: Vec<Forward>,
 }
 
 /// Where a machine's disk comes from.
@@ -282,7 +301,18 @@ impl Spec {
             cloud_init: FirstBoot::default(),
             charly_install: InstallStrategy::default(),
             autostart: false,
+            by_hand: ByHand::default(),
         }
+    }
+
+    /// Lays what is given by hand over it.
+    pub fn give(&mut self, by_hand: ByHand) {
+        self.disk_size = by_hand.disk_size.or(self.disk_size);
+        self.memory = by_hand.memory.unwrap_or(self.memory);
+        self.cpus = by_hand.cpus.unwrap_or(self.cpus);
+        self.ssh.port = by_hand.ssh_port.or(self.ssh.port);
+        self.forwards.extend(&by_hand.forwards);
+        self.by_hand = by_hand;
     }
 }
 

@@ -24,8 +24,11 @@ use super::{MachineError, State, tool};
 
 const PROGRAM: &str = if cfg!(target_arch = "aarch64") { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
 
-/// How long a guest's agent may take to say that it is there, and to bring file systems to rest.
+/// How long a guest's agent may take to say that it is there.
 const AGENT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long it may take to bring file systems to rest, which first writes all that is not on the disk yet.
+const REST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the kernel may take to end what it was told to kill.
 const KILLED: Duration = Duration::from_secs(10);
@@ -272,6 +275,7 @@ impl Agent {
         if ask(&stream, "guest-sync", &json!({ "id": id }))? != id {
             return None;
         }
+        stream.set_read_timeout(Some(REST_PATIENCE)).ok()?;
         // What is dropped is thawed, so that one which answers too late is not left frozen.
         let agent = Self(stream);
         ask(&agent.0, "guest-fsfreeze-freeze", &Json::Null).map(|_| agent)
