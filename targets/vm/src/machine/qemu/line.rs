@@ -117,16 +117,13 @@ pub fn arguments(state: &State, home: &Path, means: &Means<'_>) -> Vec<String> {
         add("-chardev", format!("socket,id={tag},fd={share}"));
         add("-device", format!("vhost-user-fs-pci,chardev={tag},tag={tag}"));
     }
-    add(
-        "-netdev",
-        match passt {
-            Some(passt) => format!("stream,id=net,server=off,addr.type=fd,addr.str={passt}"),
-            None => {
-                let lead = |Forward { host, guest }| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
-                format!("user,id=net{}", forwards(state).map(lead).collect::<String>())
-            }
-        },
-    );
+    let network = if let Some(passt) = passt {
+        format!("stream,id=net,server=off,addr.type=fd,addr.str={passt}")
+    } else {
+        let lead = |Forward { host, guest }| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
+        format!("user,id=net{}", forwards(state).map(lead).collect::<String>())
+    };
+    add("-netdev", network);
     let mac = spec.mac.clone().unwrap_or_else(|| identity::mac(state.instance_id));
     add("-device", format!("{},netdev=net,mac={mac}", spec.card));
     add("-device", "virtio-rng-pci".into());

@@ -155,7 +155,6 @@ impl VmBackend for Qemu {
 }
 
 /// Starts what carries a machine's network, where that is not QEMU itself; says why where it would have been passt.
-#[expect(clippy::type_complexity, reason = "it is taken apart where it is asked for")]
 fn network(home: &Path, state: &State) -> Result<(NetworkBackend, Option<OwnedFd>, Option<String>), NotLaunched> {
     let wanted = state.desired.network;
     if wanted == NetworkBackend::Qemu {
