@@ -12,7 +12,7 @@ use crate::output::Line;
 /// Make a virtual machine anew, then have it hold what its deploy held
 ///
 /// Its disk is thrown away with all that is on it: where no deploy says that it may be, this is asked about. Its keys and its port
-/// stay. It is made as it is declared now; one that is declared nowhere, as it was made.
+/// stay. It is made as it is declared now, with what was given by hand when it was made; one that is declared nowhere, as it was made.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(crate) struct Args {
@@ -30,7 +30,13 @@ pub(crate) fn run(cx: &Context, args: Args) -> Outcome {
     let machines = vm::machines(cx);
     let state = machines.get(&name)?;
     let unverified = matches!(state.desired.source, Source::CloudImage { checksum: None, .. });
-    let spec = vm::source::declared(cx, &name, unverified)?.unwrap_or_else(|| state.desired.clone());
+    let spec = match vm::source::declared(cx, &name, Some(unverified))? {
+        Some(mut declared) => {
+            declared.give(state.desired.by_hand);
+            declared
+        }
+        None => state.desired,
+    };
     let declares = place.entry.is_some_and(|entry| !entry.candies.is_empty());
     let mut held = state.deployed.deploys;
     let own = held.remove(&place.name);

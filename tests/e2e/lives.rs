@@ -7,7 +7,29 @@ use crate::kit::{FIXTURES, Result, World};
 /// What a machine of Debian's needs to carry machines. What makes their images is among it.
 const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive
     apt-get install --quiet --quiet --yes --no-install-recommends \
-        qemu-system-x86 qemu-utils mmdebstrap openssh-client e2fsprogs >/dev/null";
+        qemu-system-x86 qemu-utils mmdebstrap openssh-client e2fsprogs virtiofsd >/dev/null";
+
+/// A machine with an agent, which shares folders with its host.
+const DECLARE: &str = "mkdir shared shown && echo host | tee shared/host >shown/host
+    cat >charly.yml <<'END'
+vm:
+  demo:
+    source: {bootstrap: {distro: debian, package: [qemu-guest-agent]}}
+    disk_size: 5G
+    ram: 1G
+    share: [{source: ~/shared, target: /srv/shared}, {source: ~/shown, target: /srv/shown, read_only: true}]
+END";
+
+/// The same machine by other means: the key goes in without cloud-init, for another user, and it lives for a while only.
+const DECLARE_OTHERWISE: &str = "cat >charly.yml <<'END'
+vm:
+  demo:
+    source: {bootstrap: {distro: debian}}
+    disk_size: 6G
+    ssh: {user: root, key_injection: {smbios: true, cloud_init: false}}
+deploy:
+  brief: {vm: demo, ephemeral: {ttl: 8h}}
+END";
 
 /// Where `demo` keeps what it is made of.
 const HOME: &str = "~/.local/state/charly/vm/demo";
@@ -39,9 +61,10 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     let Some(world) = World::prepared("machines", INSTALL)? else { return Ok(()) };
     let absent = world.code("deploy", 3, "charly bundle add vm:demo hello");
     assert!(absent.stderr.contains("charly vm create demo"), "{}", absent.stderr);
+    world.ok("deploy", DECLARE);
 
     // A kill while the base is made, and one as soon as the disk is there: the same command goes on.
-    let create = "create demo --from debian-13 --disk-size 5G --ram 1G --timeout 900";
+    let create = "create demo --timeout 900";
     for made in [".cache/charly/vm/bootstrap-*/root.tar", ".local/state/charly/vm/demo/disk.qcow2"] {
         let mut killed = world.start("deploy", &format!("vm {create}"));
         // A base takes a minute, a busy host's two.
@@ -63,6 +86,23 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     assert!(schema.contains("Valid schema user-data") && schema.contains("Valid schema network-config"), "{schema}");
     assert_eq!(inside(&world, "demo", "id --user --name; hostname").trim(), "debian\ndemo");
     assert_eq!(inside(&world, "demo", "df --block-size=1G --output=size / | tail --lines=1").trim(), "5");
+
+    // It has its host's folders, as the user whose they are, and what it leaves there is theirs.
+    let mounted = inside(&world, "demo", "findmnt --noheadings --output TARGET,FSTYPE,OPTIONS --types virtiofs");
+    let mounted = mounted.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+    assert_eq!(mounted, ["/srv/shared virtiofs rw,relatime", "/srv/shown virtiofs ro,relatime"]);
+    inside(
+        &world,
+        "demo",
+        "cmp /srv/shared/host /srv/shown/host; echo guest >/srv/shared/guest; sudo touch /srv/shared/root",
+    );
+    inside(&world, "demo", "! touch /srv/shown/guest 2>&1 | grep -q .");
+    assert_eq!(
+        world.ok("deploy", "cat shared/guest; stat --format %U shared/*; ls shown"),
+        "guest\ndeploy\ndeploy\ndeploy\nhost\n"
+    );
+    let shown = world.json("deploy", "vm show demo").exits(0);
+    assert_eq!(shown.lines[0]["item"]["state"]["observed"]["network"], "passt");
 
     // Plain `ssh` gets there, for whom charly's own keys are strangers.
     world.code("deploy", 0, "charly ssh-config --include");
@@ -94,9 +134,15 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     assert_eq!(inside(&world, "demo", "cat mark").trim(), "kept");
     let tree = "sudo find /home /opt /usr/local -xdev -type f -exec sha256sum {} + | sort | sha256sum";
     let before = inside(&world, "demo", tree);
+    // Its agent brings the file systems to rest for a snapshot, and lets them go on.
     vm(&world, 0, "snapshot create demo live");
+    let taken = world.json("deploy", "vm snapshot list demo").exits(0);
+    assert_eq!(taken.lines[0]["item"]["at_rest"], true, "{taken}");
+    let said = inside(&world, "demo", "sudo journalctl --boot --unit qemu-guest-agent --output cat");
+    assert!(said.contains("guest-fsfreeze called") && said.contains("guest-fsthaw called"), "{said}");
     vm(&world, 0, "stop demo --shutdown-timeout 600");
     assert_eq!(stage(&world, "demo"), "stopped");
+    world.await_in_guest("! pgrep \"passt|virtiofsd\"");
 
     // Original and copy run side by side, each as itself, on one base.
     vm(&world, 0, "snapshot create demo calm");
@@ -108,6 +154,7 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     let (demo, copy) = (inside(&world, "demo", identity), inside(&world, "copy", identity));
     let differ: Vec<_> = demo.lines().zip(copy.lines()).map(|(demo, copy)| demo != copy).collect();
     assert_eq!(differ, [true, true, false, true], "{demo}{copy}");
+    assert_eq!(inside(&world, "copy", "cat /srv/shared/host").trim(), "host");
 
     // What was changed since a snapshot is gone after it; what runs is not put back.
     world.ok("deploy", "ssh -o BatchMode=yes charly-copy true");
@@ -147,12 +194,38 @@ fn a_machine_that_is_made_anew_holds_what_it_held() -> Result {
 
     world.code("deploy", 5, "charly update vm:demo");
     assert_eq!(inside(&world, "demo", "ls").trim(), "mark");
-    world.code("deploy", 0, &format!("cd {FIXTURES} && charly update vm:demo -y"));
-    assert_eq!(inside(&world, "demo", "ls; cat .local/share/charly-hello/greeting | wc --lines").trim(), "1");
+    // As it is declared by now, but for what was given by hand. Nobody need be asked: it lives for a while only.
+    world.ok("deploy", DECLARE_OTHERWISE);
+    world.code("deploy", 0, "charly update vm:demo");
+    assert_eq!(
+        inside(&world, "demo", "id --user --name; ls; cat .local/share/charly-hello/greeting | wc --lines").trim(),
+        "root\n1"
+    );
     assert_eq!(inside(&world, "demo", whose), before);
+    let given = "df --block-size=1G --output=size / | tail --lines=1; grep --quiet \"^MemTotal: *9[0-9]\\{5\\} kB\" /proc/meminfo && echo 1G";
+    assert_eq!(inside(&world, "demo", given).trim(), "5\n1G");
     let held = world.json("deploy", "bundle status vm:demo").exits(0);
     assert!(held.to_string().contains("hello") && !held.to_string().contains("\"one\""), "{held}");
     world.ok("deploy", "ssh -o BatchMode=yes charly-demo true");
+
+    // What a purge forgets is what the deploys said and held; all else of the machine stays as it was, and so does its disk.
+    let state = || world.json("deploy", "vm show demo").exits(0).lines[0]["item"]["state"].clone();
+    let disk = || {
+        world.ok(
+            "deploy",
+            &format!("stat --format %i {HOME}/disk.qcow2; md5sum {HOME}/id_ed25519 {HOME}/host_key {HOME}/seed.img"),
+        )
+    };
+    let (mut before, disk_before) = (state(), disk());
+    assert_eq!(before["deployed"]["disposition"]["ephemeral"]["ttl"], 28800, "{before}");
+    world.code("deploy", 0, "charly bundle del vm:demo --purge -y");
+    assert_eq!(
+        before["deployed"]["deploys"].as_object_mut().unwrap().remove("vm:demo").unwrap()["layers"][0]["candy"],
+        "hello"
+    );
+    before["deployed"]["disposition"] = serde_json::json!({ "disposable": false, "ephemeral": null });
+    assert_eq!((state(), disk()), (before, disk_before));
+    assert_eq!(stage(&world, "demo"), "ready");
     vm(&world, 0, "destroy demo --disk -y");
     Ok(())
 }

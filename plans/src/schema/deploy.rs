@@ -123,8 +123,8 @@ record! {
         pub ttl: Option<Duration>,
         /// Whether it stays when something failed.
         pub keep_on_failure: bool,
-        /// How its instances are named.
-        pub naming_pattern: Option<String>,
+        /// How its instances are named. Refused: a machine has one instance, and a name of its own.
+        pub naming_pattern: Option<Spanned<String>>,
     }
 }
 

@@ -17,6 +17,8 @@ record! {
         pub disk_size: Option<Spanned<String>>,
         /// Further disks, which keep what is on them when the machine is made anew.
         pub disk: Vec<VmDisk>,
+        /// Folders of its host that it has too.
+        pub share: Vec<VmShare>,
         /// Its memory; 4G where nothing is said.
         pub ram: Option<Spanned<String>>,
         /// Its CPUs; 2 where nothing is said.
@@ -65,6 +67,18 @@ record! {
         pub name: Spanned<String>,
         /// Its size, such as `10G`.
         pub size: Spanned<String>,
+    }
+}
+
+record! {
+    /// A folder of the host that a machine has too, by virtiofs.
+    pub struct VmShare {
+        /// The folder: an absolute path, or one below `~/`.
+        pub source: Spanned<String>,
+        /// Where the machine has it.
+        pub target: Spanned<String>,
+        /// Whether the machine can only read it.
+        pub read_only: bool,
     }
 }
 
@@ -191,6 +205,8 @@ record! {
         pub model: Option<String>,
         /// How it is connected.
         pub mode: Option<NetworkMode>,
+        /// What carries `mode: user`; passt where it is there, else QEMU itself.
+        pub backend: Option<NetworkBackend>,
         /// The bridge, or libvirt's network.
         pub bridge: Option<String>,
         /// The hardware address.
@@ -211,6 +227,16 @@ choice! {
         Nat = "nat",
         /// To a network of libvirt's.
         Network = "network",
+    }
+}
+
+choice! {
+    /// What carries a machine's network by the user's own sockets.
+    pub enum NetworkBackend {
+        /// passt, which must be there.
+        Passt = "passt",
+        /// QEMU itself.
+        Qemu = "qemu",
     }
 }
 

@@ -1,7 +1,8 @@
 //! What deploys say of the machine they are on.
 
-use charly_plans::load::Workspace;
-use charly_plans::schema::Deploy;
+use charly_plans::diagnostic::Diagnostic;
+use charly_plans::load::{DeployEntry, Workspace};
+use charly_plans::source::Place;
 use charly_target_vm::machine::deployed::Ephemeral;
 use charly_target_vm::machine::{Disposition, Name};
 
@@ -16,21 +17,23 @@ pub(crate) fn declared(workspace: &Workspace, name: &Name) -> Result<Option<Disp
     });
     let mut all: Option<Disposition> = None;
     for (called, entry) in on_it {
-        let one = of(called, &entry.deploy)?;
+        let one = of(called, entry)?;
         all = Some(all.map_or_else(|| one.clone(), |all| both(&all, &one)));
     }
     Ok(all)
 }
 
-fn of(called: &str, deploy: &Deploy) -> Result<Disposition, Failure> {
+fn of(called: &str, DeployEntry { deploy, place, .. }: &DeployEntry) -> Result<Disposition, Failure> {
     let Some(ephemeral) = &deploy.ephemeral else {
         return Ok(Disposition { disposable: deploy.disposable, ephemeral: None });
     };
-    if ephemeral.naming_pattern.is_some() {
-        return Err(Failure::invalid(format!(
-            "`{called}` has a `naming_pattern`, and a machine has one instance alone"
-        ))
-        .hint("leave it out, and call each machine by a name of its own"));
+    if let Some(pattern) = &ephemeral.naming_pattern {
+        let place = Place { source: place.source.clone(), span: pattern.span };
+        let what = format!("`{called}` has a `naming_pattern`, and a machine has one instance alone");
+        return Err(Diagnostic::error(what)
+            .at(place)
+            .hint("leave it out, and call each machine by a name of its own")
+            .into());
     }
     let ttl = ephemeral.ttl.map(|ttl| ttl.as_seconds().into());
     Ok(Disposition {

@@ -33,7 +33,8 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let name = name(&args.name)?;
     let Some(path) = cx.working.join(&args.disk).canonicalize().ok().and_then(|path| path.to_str().map(str::to_owned))
     else {
-        return Err(Failure::invalid(format!("there is no disk `{}`", args.disk.display())));
+        return Err(Failure::invalid(format!("there is no disk `{}`", args.disk.display()))
+            .hint("name the path of a qcow2 or raw image"));
     };
     let mut spec = Spec::new(Source::Imported { path, format: None, in_place: args.in_place });
     if let Some(user) = &args.user {

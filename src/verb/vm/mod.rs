@@ -159,6 +159,7 @@ pub(crate) fn tell(printer: Printer) -> impl FnMut(Step) {
         Step::Disk => printer.say("making its disk"),
         Step::Starting => printer.say("starting it"),
         Step::Slow(why) => printer.say(format_args!("warning: it runs in software emulation, slowly: {why}")),
+        Step::NotPasst(why) => printer.say(format_args!("warning: QEMU itself carries its network: {why}")),
         Step::Port(port) => printer.say(format_args!("its port was taken; it is now {port}")),
         Step::Booting => printer.say("waiting until one can log in"),
     }

@@ -1,6 +1,7 @@
 //! `vm show`
 
-use charly_target_vm::machine::{Spec, State, size};
+use charly_target_vm::machine::spec::NetworkBackend;
+use charly_target_vm::machine::{Reading, Spec, State, size};
 use serde_json::json;
 
 use super::list::word;
@@ -22,7 +23,8 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let state = machines.get(&name)?;
     let stage = word(machines.stage(&state)?);
     let workspace = cx.workspace_with_mistakes();
-    let declared = workspace.vms().get(name.as_str()).and_then(|declared| Spec::resolve(declared, true).ok());
+    let reading = Reading { home: &cx.home, allow_unverified: true, making: false };
+    let declared = workspace.vms().get(name.as_str()).and_then(|declared| Spec::resolve(declared, reading).ok());
     let changed = declared.map(|spec| machines.needs_reseed(&state, &spec)).transpose()?.unwrap_or(false);
     let endpoint = state.endpoint(machines.folder());
     if cx.printer.is_json() {
@@ -42,6 +44,8 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         ("base", state.base.as_ref().map(|base| base.display().to_string())),
         ("snapshots", Some(state.snapshots.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(" "))),
         ("started", state.observed.as_ref().map(|seen| format!("{} on {}", when(seen.at), seen.accelerator))),
+        ("network", state.observed.as_ref().and_then(|seen| carrier(seen.network)).map(str::to_owned)),
+        ("shares", Some(shares(&state))),
         ("starts", state.desired.autostart.then(|| "with this machine".to_owned())),
         ("lives", lives(&state)),
         ("first boot", changed.then(|| format!("declared otherwise by now; `charly vm start {name} --reseed`"))),
@@ -50,6 +54,21 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     rows.extend(more.map(|(key, value)| vec![key.to_owned(), value]));
     cx.printer.data(columns(&rows))?;
     done(cx)
+}
+
+/// Says what carries a machine's network.
+fn carrier(network: NetworkBackend) -> Option<&'static str> {
+    match network {
+        NetworkBackend::Auto => None,
+        NetworkBackend::Passt => Some("passt"),
+        NetworkBackend::Qemu => Some("QEMU's own"),
+    }
+}
+
+/// Names the folders that a machine shares with its host.
+fn shares(state: &State) -> String {
+    let shares = state.desired.shares.iter();
+    shares.map(|share| format!("{} at {}", share.source.display(), share.target)).collect::<Vec<_>>().join(", ")
 }
 
 /// Says how long a machine lives, and what may happen to it without a question.

@@ -1,8 +1,8 @@
 //! What a machine is to be: what the project declares, and what the command line says beside it.
 
 use charly_target_core::distribution::releases;
-use charly_target_vm::machine::spec::{Checksum, ChecksumKind, Forward, Source, forward};
-use charly_target_vm::machine::{Name, Spec, release, size};
+use charly_target_vm::machine::spec::{ByHand, Checksum, ChecksumKind, Forward, Source, forward};
+use charly_target_vm::machine::{Name, Reading, Spec, release, size};
 
 use crate::context::Context;
 use crate::exit::Failure;
@@ -49,7 +49,7 @@ impl Wanted {
     pub(super) fn spec(&self, cx: &Context, name: &Name) -> Result<Spec, Failure> {
         let mut spec = match &self.from {
             Some(from) => Spec::new(self.source(cx, from)?),
-            None => declared(cx, name, self.allow_unverified)?.ok_or_else(|| {
+            None => declared(cx, name, Some(self.allow_unverified))?.ok_or_else(|| {
                 let known: Vec<_> = releases().map(|release| format!("`{release}`")).collect();
                 Failure::invalid(format!("nothing says where the disk of `{name}` comes from"))
                     .hint(format!("name a source with `--from`: {}, or a cloud image's URL or path", known.join(", ")))
@@ -89,20 +89,19 @@ impl Wanted {
 impl Shape {
     /// Lays what was said over a machine.
     pub(super) fn apply(&self, spec: &mut Spec) {
-        let Self { disk_size, ram, cpu, ssh_port, forward } = self;
-        spec.disk_size = disk_size.or(spec.disk_size);
-        spec.memory = ram.unwrap_or(spec.memory);
-        spec.cpus = cpu.unwrap_or(spec.cpus);
-        spec.ssh.port = ssh_port.or(spec.ssh.port);
-        spec.forwards.extend(forward);
+        let Self { disk_size, ram, cpu, ssh_port, ref forward } = *self;
+        spec.give(ByHand { disk_size, memory: ram, cpus: cpu, ssh_port, forwards: forward.clone() });
     }
 }
 
-/// Returns what the project declares of a machine, if it does.
-pub(crate) fn declared(cx: &Context, name: &Name, allow_unverified: bool) -> Result<Option<Spec>, Failure> {
+/// Returns what the project declares of a machine, if it does. Where it is made of that, `made_unverified` tells whether an image passes
+/// that no checksum is declared for.
+pub(crate) fn declared(cx: &Context, name: &Name, made_unverified: Option<bool>) -> Result<Option<Spec>, Failure> {
     let workspace = cx.workspace()?;
     let declared = workspace.vms().get(name.as_str());
-    Ok(declared.map(|declared| Spec::resolve(declared, allow_unverified)).transpose()?)
+    let (making, allow_unverified) = (made_unverified.is_some(), made_unverified.unwrap_or(true));
+    let reading = Reading { home: &cx.home, allow_unverified, making };
+    Ok(declared.map(|declared| Spec::resolve(declared, reading)).transpose()?)
 }
 
 fn checksum(text: &str) -> Result<Checksum, Failure> {

@@ -21,7 +21,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let name = name(&args.name)?;
     let machines = machines(cx);
     if args.reseed {
-        let spec = declared(cx, &name, true)?.ok_or_else(|| {
+        let spec = declared(cx, &name, None)?.ok_or_else(|| {
             Failure::invalid(format!("no machine `{name}` is declared")).hint("declare it below `vm:`")
         })?;
         machines.reseed(&name, &spec)?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::spec::NetworkBackend;
 use super::{MachineError, State};
 
 /// The name of what runs a machine, as its state keeps it.
@@ -38,6 +39,10 @@ pub struct Launched {
     pub accelerator: String,
     /// Why that is slower than it could be.
     pub slow: Option<String>,
+    /// What carries its network.
+    pub network: NetworkBackend,
+    /// Why that is not what it could be.
+    pub not_passt: Option<String>,
 }
 
 /// Why a machine did not start.

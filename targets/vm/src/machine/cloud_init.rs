@@ -5,7 +5,7 @@
 use charly_ir::Digest;
 use serde_json::{Map, Value as Json, json};
 
-use super::spec::{FirstBoot, KeySource};
+use super::spec::{FirstBoot, KeySource, Share, tag};
 use super::{KeyPair, State, distro, identity};
 
 /// Makes a clone's machine-id its own before anything has been called by the original's, and starts over.
@@ -38,7 +38,7 @@ impl Rendered {
             json!({ "version": 2, "ethernets": { "first": { "match": { "name": "e*" }, "dhcp4": true, "dhcp6": true } } })
         });
         let mut user_data = own(state, hostname, host_key, renew_machine_id);
-        declared(&mut user_data, boot, distro::name(&state.desired.source));
+        declared(&mut user_data, boot, &state.desired.shares, distro::name(&state.desired.source));
         merge(&mut user_data, &boot.extra);
         Self {
             meta_data: text(&meta_data),
@@ -89,7 +89,7 @@ fn own(state: &State, hostname: &str, host_key: &KeyPair, renew_machine_id: bool
 }
 
 /// What the declaration says in words of charly's own.
-fn declared(data: &mut Map<String, Json>, boot: &FirstBoot, distro: Option<&str>) {
+fn declared(data: &mut Map<String, Json>, boot: &FirstBoot, shares: &[Share], distro: Option<&str>) {
     let mut more = Map::new();
     let texts = [("timezone", &boot.timezone), ("locale", &boot.locale)];
     for (key, value) in texts.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
@@ -105,6 +105,14 @@ fn declared(data: &mut Map<String, Json>, boot: &FirstBoot, distro: Option<&str>
         more.insert("packages".into(), json!(boot.packages));
     }
     let lists = [("runcmd", &boot.runcmd), ("bootcmd", &boot.bootcmd), ("write_files", &boot.write_files)];
+    if !shares.is_empty() {
+        // Without the share the machine boots as well.
+        let mount = |(index, share): (usize, &Share)| {
+            let options = if share.read_only { "ro,nofail" } else { "rw,nofail" };
+            json!([tag(index), share.target, "virtiofs", options, "0", "0"])
+        };
+        more.insert("mounts".into(), shares.iter().enumerate().map(mount).collect());
+    }
     for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         more.insert(key.into(), Json::Array(list.clone()));
     }
@@ -217,6 +225,9 @@ mod tests {
             .clone(),
             ..FirstBoot::default()
         };
+        let share =
+            |source: &str, target: &str, read_only| Share { source: source.into(), target: target.into(), read_only };
+        state.desired.shares = vec![share("/src", "/src", true), share("/home/me/out", "/out", false)];
         let data = user_data(&state, true);
         let renew = &data["bootcmd"][0];
         assert_eq!((&renew[0], &renew[3]), (&json!("sh"), &json!("07".repeat(16))));
@@ -229,6 +240,13 @@ mod tests {
             ("package_update", json!(true)),
             ("runcmd", json!(["true"])),
             ("ntp", json!({ "enabled": true })),
+            (
+                "mounts",
+                json!([
+                    ["share0", "/src", "virtiofs", "ro,nofail", "0", "0"],
+                    ["share1", "/out", "virtiofs", "rw,nofail", "0", "0"],
+                ]),
+            ),
             (
                 "apt",
                 json!({ "primary": [{ "arches": ["default"], "uri": "http://mirror/debian" }], "proxy": "http://proxy" }),

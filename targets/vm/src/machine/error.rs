@@ -112,6 +112,8 @@ fn package_of(program: &str) -> &'static str {
     match program {
         "qemu-img" => "install `qemu-utils` (Debian, Ubuntu) or `qemu-img` (Fedora, Arch, Alpine)",
         "mmdebstrap" => "install `mmdebstrap`, or use a cloud image: `--from URL`",
+        "virtiofsd" => "install `virtiofsd` (Debian 13, Ubuntu 24.04, Fedora, Arch), or leave `share` out",
+        "passt" => "install `passt`, or leave the network's `backend` out",
         "unshare" => "install `util-linux` 2.38 or later",
         _ => "install `qemu-system-x86` (Debian, Ubuntu), `qemu-kvm` (Fedora) or `qemu-system-x86` (Arch)",
     }

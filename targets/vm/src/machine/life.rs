@@ -86,6 +86,8 @@ pub enum Step {
     Starting,
     /// It runs more slowly than it could.
     Slow(String),
+    /// QEMU itself carries its network, because passt does not.
+    NotPasst(String),
     /// Its port was taken, and it has another.
     Port(u16),
     /// It is waited for.
@@ -227,7 +229,7 @@ impl Machines {
         let lock = Lock::take(&self.settings.folder, name)?;
         let mut state = self.whole(name)?;
         self.needs_rest(&state, "given another seed")?;
-        state.desired.cloud_init = spec.cloud_init.clone();
+        declare(&mut state, spec);
         state.reseeded += 1;
         self.seeded(&mut state)?;
         state.save(&self.settings.folder, &lock)?;
@@ -237,7 +239,7 @@ impl Machines {
     /// Tells whether a machine's first boot was told otherwise than is declared now.
     pub fn needs_reseed(&self, state: &State, spec: &Spec) -> Result<bool, MachineError> {
         let mut state = state.clone();
-        state.desired.cloud_init = spec.cloud_init.clone();
+        declare(&mut state, spec);
         let rendered = self.rendered(&state)?;
         Ok(state.cloud_init_rendered_digest.is_some_and(|digest| digest != rendered.digest()))
     }
@@ -404,8 +406,11 @@ impl Machines {
                     if let Some(why) = launched.slow {
                         tell(Step::Slow(why));
                     }
-                    let (host_boot, accelerator) = (host_boot(), launched.accelerator);
-                    state.observed = Some(Started { host_boot, accelerator, at: now() });
+                    if let Some(why) = launched.not_passt {
+                        tell(Step::NotPasst(why));
+                    }
+                    let (accelerator, network) = (launched.accelerator, launched.network);
+                    state.observed = Some(Started { host_boot: host_boot(), accelerator, network, at: now() });
                     state.save(&self.settings.folder, lock)?;
                     return Ok(state);
                 }
@@ -477,6 +482,12 @@ pub(super) fn backend(kind: BackendKind) -> &'static dyn VmBackend {
     match kind {
         BackendKind::Qemu => &Qemu,
     }
+}
+
+/// Takes over what a first boot sets up.
+fn declare(state: &mut State, spec: &Spec) {
+    state.desired.cloud_init = spec.cloud_init.clone();
+    state.desired.shares.clone_from(&spec.shares);
 }
 
 fn held(state: &State) -> Result<Vec<String>, MachineError> {

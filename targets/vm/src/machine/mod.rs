@@ -50,5 +50,6 @@ pub use error::MachineError;
 pub use identity::KeyPair;
 pub use life::{Machines, Settings, Stage, Step};
 pub use name::{BadName, Name};
+pub use resolve::Reading;
 pub use spec::Spec;
 pub use state::{Endpoint, State};

@@ -1,22 +1,35 @@
 //! A declaration, read: sizes in bytes, defaults applied, every mistake named with its place.
 
+use std::path::{Path, PathBuf};
+
 use charly_plans::diagnostic::Diagnostic;
 use charly_plans::load::Declared;
-use charly_plans::schema::{self, CloudInit, VmSpec};
+use charly_plans::schema::{self, CloudInit, Spanned, VmSpec};
 use charly_plans::source::{Place, Span};
 use serde_json::Value as Json;
 
 use super::spec::{
-    Bootstrap, Checksum, ChecksumKind, Disk, DiskFormat, Firmware, FirstBoot, InstallStrategy, KeySource, Source, Spec,
-    forward, word,
+    Bootstrap, Checksum, ChecksumKind, Disk, DiskFormat, Firmware, FirstBoot, InstallStrategy, KeySource,
+    NetworkBackend, Share, Source, Spec, forward, word,
 };
 use super::{BadName, distro, size};
 
+/// What a declaration is read for.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    /// The user's home folder, which `~` stands for.
+    pub home: &'a Path,
+    /// Whether an image passes that no checksum is declared for.
+    pub allow_unverified: bool,
+    /// Whether a machine is made of it, so that the paths that it names must be there.
+    pub making: bool,
+}
+
 impl Spec {
-    /// Reads a declaration. `allow_unverified` lets an image pass that no checksum is declared for.
-    pub fn resolve(declared: &Declared<VmSpec>, allow_unverified: bool) -> Result<Self, Vec<Diagnostic>> {
-        let mut reader = Reader { place: &declared.place, found: Vec::new() };
-        let spec = reader.spec(&declared.value, allow_unverified);
+    /// Reads a declaration.
+    pub fn resolve(declared: &Declared<VmSpec>, reading: Reading<'_>) -> Result<Self, Vec<Diagnostic>> {
+        let mut reader = Reader { place: &declared.place, reading, found: Vec::new() };
+        let spec = reader.spec(&declared.value);
         match (spec, reader.found) {
             (Some(spec), found) if found.is_empty() => Ok(spec),
             (_, found) => Err(found),
@@ -27,6 +40,7 @@ impl Spec {
 /// Reads a declaration and notes what is wrong with it.
 struct Reader<'a> {
     place: &'a Place,
+    reading: Reading<'a>,
     found: Vec<Diagnostic>,
 }
 
@@ -38,8 +52,8 @@ impl Reader<'_> {
         None
     }
 
-    fn spec(&mut self, vm: &VmSpec, allow_unverified: bool) -> Option<Spec> {
-        let source = self.source(&vm.source, allow_unverified);
+    fn spec(&mut self, vm: &VmSpec) -> Option<Spec> {
+        let source = self.source(&vm.source);
         let sizes = [&vm.disk_size, &vm.ram].map(|written| {
             let written = written.as_ref()?;
             size::parse(&written.value).or_else(|| {
@@ -51,6 +65,7 @@ impl Reader<'_> {
         let [disk, memory] = sizes;
         spec.disk_size = disk;
         spec.disks = self.disks(&vm.disk)?;
+        spec.shares = self.shares(&vm.share)?;
         spec.memory = memory.unwrap_or(spec.memory);
         spec.cpus = vm.cpu.unwrap_or(spec.cpus);
         if !(1..=255).contains(&spec.cpus) {
@@ -121,10 +136,56 @@ impl Reader<'_> {
         Some(disks)
     }
 
+    fn shares(&mut self, declared: &[schema::VmShare]) -> Option<Vec<Share>> {
+        let mut shares: Vec<Share> = Vec::new();
+        for schema::VmShare { source, target, read_only } in declared {
+            // It becomes a line of fstab(5), whose words are apart by blanks.
+            let plain = |part: &str| {
+                part != ".." && !part.contains(|c: char| c.is_whitespace() || c.is_control() || "\\#".contains(c))
+            };
+            if !target.value.starts_with('/') || target.value == "/" || !target.value.split('/').all(plain) {
+                let what = format!("`{}` is no place for a share", target.value);
+                return self.wrong(
+                    Some(target.span),
+                    what,
+                    "write an absolute path without blanks, such as `/srv/data`",
+                );
+            }
+            if shares.iter().any(|share| share.target == target.value) {
+                let what = format!("there are two shares at `{}`", target.value);
+                return self.wrong(Some(target.span), what, "give one another `target`");
+            }
+            let source = self.path(source, Path::is_dir)?;
+            shares.push(Share { source, target: target.value.clone(), read_only: *read_only });
+        }
+        Some(shares)
+    }
+
+    /// Reads a path of this machine. Where a machine is made of it, it must be there.
+    fn path(&mut self, written: &Spanned<String>, is_right: fn(&Path) -> bool) -> Option<PathBuf> {
+        let path = match written.value.strip_prefix("~/") {
+            Some(below) => self.reading.home.join(below),
+            None => PathBuf::from(&written.value),
+        };
+        if !path.is_absolute() {
+            let what = format!("`{}` is no absolute path", written.value);
+            return self.wrong(Some(written.span), what, "begin it with `/` or `~/`");
+        }
+        if self.reading.making && !is_right(&path) {
+            let what = if path.exists() { "is another kind of thing" } else { "is not there" };
+            return self.wrong(
+                Some(written.span),
+                format!("`{}` {what}", path.display()),
+                "mend the path, or put there what it names",
+            );
+        }
+        Some(path)
+    }
+
     /// Reads where the disk comes from. That it is said exactly once, the project's loading has judged.
-    fn source(&mut self, source: &schema::VmSource, allow_unverified: bool) -> Option<Source> {
+    fn source(&mut self, source: &schema::VmSource) -> Option<Source> {
         if let Some(image) = &source.cloud_image {
-            return self.cloud_image(&image.value, image.span, allow_unverified);
+            return self.cloud_image(&image.value, image.span);
         }
         if let Some(bootstrap) = &source.bootstrap {
             return self.bootstrap(&bootstrap.value, bootstrap.span);
@@ -146,7 +207,8 @@ impl Reader<'_> {
                     return self.wrong(Some(imported.span), what, "write `qcow2` or `raw`");
                 }
             };
-            return Some(Source::Imported { path: imported.value.disk_path.value.clone(), format, in_place: false });
+            let path = self.path(&imported.value.disk_path, Path::is_file)?.display().to_string();
+            return Some(Source::Imported { path, format, in_place: false });
         }
         let span = source.bootc.as_ref().map(|bootc| bootc.span);
         let hint =
@@ -154,7 +216,7 @@ impl Reader<'_> {
         self.wrong(span, "the source `bootc` is not there yet", hint)
     }
 
-    fn cloud_image(&mut self, image: &schema::CloudImage, span: Span, allow_unverified: bool) -> Option<Source> {
+    fn cloud_image(&mut self, image: &schema::CloudImage, span: Span) -> Option<Source> {
         let checksum = match &image.checksum {
             Some(checksum) => {
                 let digits = checksum.value.value.trim();
@@ -175,7 +237,7 @@ impl Reader<'_> {
                 let value = if is_hex { digits.to_ascii_lowercase() } else { digits.to_owned() };
                 Some(Checksum { kind, value })
             }
-            None if allow_unverified => None,
+            None if self.reading.allow_unverified => None,
             None => {
                 let hint = "add `checksum: {type: sha256, value: …}`, or call with `--allow-unverified`";
                 return self.wrong(Some(span), "nothing says what the image's bytes must add up to", hint);
@@ -185,6 +247,9 @@ impl Reader<'_> {
         if !["http://", "https://", "file:///"].iter().any(|scheme| url.value.starts_with(scheme)) {
             let hint = "write `https://…`, or `file:///…` for a file of this machine";
             return self.wrong(Some(url.span), format!("`{}` is no address of an image", url.value), hint);
+        }
+        if let Some(path) = url.value.strip_prefix("file://") {
+            self.path(&Spanned { value: path.to_owned(), span: url.span }, Path::is_file)?;
         }
         Some(Source::CloudImage { url: url.value.clone(), checksum })
     }
@@ -221,6 +286,11 @@ impl Reader<'_> {
         if !matches!(network.mode, None | Some(schema::NetworkMode::User)) || network.bridge.is_some() {
             return self.wrong(None, "only `mode: user` is there yet", "leave `mode` and `bridge` out");
         }
+        spec.network = match network.backend {
+            None => NetworkBackend::Auto,
+            Some(schema::NetworkBackend::Passt) => NetworkBackend::Passt,
+            Some(schema::NetworkBackend::Qemu) => NetworkBackend::Qemu,
+        };
         spec.card = match network.model.as_deref() {
             None | Some("virtio") => spec.card.clone(),
             Some(model @ ("e1000" | "e1000e" | "rtl8139" | "virtio-net-pci")) => model.to_owned(),
@@ -266,13 +336,16 @@ impl Reader<'_> {
             }
             spec.ssh.port = Some(port.value);
         }
-        spec.ssh.key = match ssh.key_source.as_ref().map(|source| (source.value.as_str(), source.span)) {
+        spec.ssh.key = match ssh.key_source.as_ref().map(|source| (source.value.as_str(), source)) {
             None | Some(("auto" | "generate", _)) => KeySource::Generate,
             Some(("none", _)) => KeySource::None,
-            Some((path, _)) if path.starts_with(['/', '~']) => KeySource::Path(path.to_owned()),
-            Some((other, span)) => {
+            Some((path, source)) if path.starts_with('/') || path.starts_with("~/") => {
+                self.path(source, Path::is_file)?;
+                KeySource::Path(path.to_owned())
+            }
+            Some((other, source)) => {
                 let what = format!("`{other}` says not where the key comes from");
-                return self.wrong(Some(span), what, "write `auto`, `generate`, `none` or an absolute path");
+                return self.wrong(Some(source.span), what, "write `auto`, `generate`, `none` or an absolute path");
             }
         };
         if let Some(injection) = &ssh.key_injection {

@@ -1,5 +1,7 @@
 //! What a machine is to be: nothing is left to guess.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
@@ -15,6 +17,9 @@ pub struct Spec {
     /// Its further disks.
     #[serde(default)]
     pub disks: Vec<Disk>,
+    /// Folders of this machine that it has too.
+    #[serde(default)]
+    pub shares: Vec<Share>,
     /// Its memory in bytes.
     pub memory: u64,
     /// Its processors.
@@ -23,6 +28,9 @@ pub struct Spec {
     pub machine: String,
     /// The firmware.
     pub firmware: Firmware,
+    /// What carries its network.
+    #[serde(default)]
+    pub network: NetworkBackend,
     /// Its network card, as QEMU names it.
     pub card: String,
     /// The card's hardware address; one that follows from the instance where nothing is said.
@@ -38,6 +46,25 @@ pub struct Spec {
     /// Whether it starts with its host.
     #[serde(default)]
     pub autostart: bool,
+    /// What of it was given by hand, whatever is declared.
+    #[serde(default)]
+    pub by_hand: ByHand,
+}
+
+/// What is given by hand when a machine is made, and stays when it is made anew from what is declared by then.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ByHand {
+    /// The size of its disk in bytes.
+    pub disk_size: Option<u64>,
+    /// Its memory in bytes.
+    pub memory: Option<u64>,
+    /// Its processors.
+    pub cpus: Option<u32>,
+    /// The port on this machine.
+    pub ssh_port: Option<u16>,
+    /// Ports of this machine that lead into it, beside those that are declared.
+    pub forwards: Vec<Forward>,
 }
 
 /// Where a machine's disk comes from.
@@ -143,6 +170,35 @@ impl Disk {
 /// What the files of further disks begin with.
 pub(super) const FURTHER: &str = "disk-";
 
+/// A folder of this machine that the guest has too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The folder.
+    pub source: PathBuf,
+    /// Where the guest has it.
+    pub target: String,
+    /// Whether the guest can only read it.
+    pub read_only: bool,
+}
+
+/// What the guest knows a share by: its place among them.
+pub(super) fn tag(index: usize) -> String {
+    format!("share{index}")
+}
+
+/// What carries a machine's network, as the user who starts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkBackend {
+    /// passt where it is there, else QEMU itself.
+    #[default]
+    Auto,
+    /// passt.
+    Passt,
+    /// QEMU itself.
+    Qemu,
+}
+
 /// A port of this machine that leads into the guest, on the loopback alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "their names say it")]
@@ -233,6 +289,8 @@ impl Spec {
             source,
             disk_size: None,
             disks: Vec::new(),
+            shares: Vec::new(),
+            network: NetworkBackend::default(),
             memory: 4 << 30,
             cpus: 2,
             machine: "q35".to_owned(),
@@ -243,7 +301,18 @@ impl Spec {
             cloud_init: FirstBoot::default(),
             charly_install: InstallStrategy::default(),
             autostart: false,
+            by_hand: ByHand::default(),
         }
+    }
+
+    /// Lays what is given by hand over it.
+    pub fn give(&mut self, by_hand: ByHand) {
+        self.disk_size = by_hand.disk_size.or(self.disk_size);
+        self.memory = by_hand.memory.unwrap_or(self.memory);
+        self.cpus = by_hand.cpus.unwrap_or(self.cpus);
+        self.ssh.port = by_hand.ssh_port.or(self.ssh.port);
+        self.forwards.extend(&by_hand.forwards);
+        self.by_hand = by_hand;
     }
 }
 

@@ -9,7 +9,7 @@ use charly_ir::Digest;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::spec::{InstallStrategy, KeySource, Spec};
+use super::spec::{InstallStrategy, KeySource, NetworkBackend, Spec};
 use super::{BackendKind, Deployed, MachineError, Name, identity};
 
 /// The format that is written. Older ones stay readable.
@@ -107,6 +107,9 @@ pub struct Started {
     pub host_boot: String,
     /// What runs its instructions.
     pub accelerator: String,
+    /// What carries its network.
+    #[serde(default)]
+    pub network: NetworkBackend,
     /// When, in seconds since 1970.
     pub at: u64,
 }

@@ -2,7 +2,7 @@ use std::process::Command;
 
 use super::super::Disposition;
 use super::super::deployed::{Ephemeral, Held, Reaped};
-use super::super::spec::{Checksum, ChecksumKind, Disk, Source};
+use super::super::spec::{Checksum, ChecksumKind, Disk, NetworkBackend, Source};
 use super::*;
 
 /// A folder with machines, and a disk that they are made from.
@@ -232,7 +232,8 @@ fn a_crash_is_told_from_a_shutdown_and_from_a_reboot_of_the_host() {
     let pid = place.at("vm/demo/pid");
     fs::write(&pid, "1\n").unwrap();
     for (boot, want) in [(host_boot(), Stage::Crashed), ("another".into(), Stage::Stopped)] {
-        state.observed = Some(Started { host_boot: boot, accelerator: "tcg".into(), at: 0 });
+        state.observed =
+            Some(Started { host_boot: boot, accelerator: "tcg".into(), network: NetworkBackend::Qemu, at: 0 });
         assert_eq!(place.machines.stage(&state).unwrap(), want);
     }
     let stop = Stop { patience: Duration::ZERO, force: false };

@@ -1,12 +1,13 @@
 //! QEMU's command line.
 
+use std::os::fd::RawFd;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 
-use crate::machine::spec::Firmware;
+use crate::machine::spec::{Firmware, Forward};
 use crate::machine::{State, identity, spec};
 
 /// The sockets and files of a running machine, below its folder.
@@ -47,9 +48,23 @@ pub struct Uefi {
     pub variables: String,
 }
 
+/// What a machine is started with, beside what it is.
+#[derive(Debug)]
+pub struct Means<'a> {
+    /// What runs its instructions.
+    pub accelerator: Accelerator,
+    /// Its UEFI, where it has one.
+    pub uefi: Option<&'a Uefi>,
+    /// The open file that leads to passt, where that carries its network.
+    pub passt: Option<RawFd>,
+    /// The open files that lead to a virtiofsd for each of its shares.
+    pub shares: &'a [RawFd],
+}
+
 /// Returns the arguments with which QEMU runs a machine. It is started in the machine's folder: sockets are named without
 /// it, because their paths may not be long.
-pub fn arguments(state: &State, home: &Path, accelerator: Accelerator, uefi: Option<&Uefi>) -> Vec<String> {
+pub fn arguments(state: &State, home: &Path, means: &Means<'_>) -> Vec<String> {
+    let Means { accelerator, uefi, passt, shares } = *means;
     let spec = &state.desired;
     let mut words: Vec<String> = Vec::new();
     let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
@@ -64,7 +79,8 @@ pub fn arguments(state: &State, home: &Path, accelerator: Accelerator, uefi: Opt
     add("-accel", accel.into());
     add("-cpu", cpu.into());
     add("-smp", cpus.to_string());
-    add("-m", format!("{}M", spec.memory.div_ceil(1 << 20)));
+    let memory = format!("{}M", spec.memory.div_ceil(1 << 20));
+    add("-m", memory.clone());
     if let Some(uefi) = uefi {
         let flash = |name: &str, path: &str, read_only: bool| {
             let file = json!({ "driver": "file", "filename": path });
@@ -91,11 +107,23 @@ pub fn arguments(state: &State, home: &Path, accelerator: Accelerator, uefi: Opt
         add("-blockdev", block("raw", "seed", true, &seed));
         add("-device", "virtio-blk-pci,drive=seed".into());
     }
-    // All of them on the loopback alone: what is to be seen from outside is a decision of its own.
-    let ssh = spec::Forward { host: state.ssh_port, guest: 22 };
-    let forwards = std::iter::once(&ssh).chain(&spec.forwards);
-    let forwards = forwards.map(|spec::Forward { host, guest }| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
-    add("-netdev", format!("user,id=net{}", forwards.collect::<String>()));
+    if !shares.is_empty() {
+        // virtiofsd reads and writes what is in the guest's memory.
+        add("-object", format!("memory-backend-memfd,id=memory,size={memory},share=on"));
+        add("-machine", "memory-backend=memory".into());
+    }
+    for (index, share) in shares.iter().enumerate() {
+        let tag = spec::tag(index);
+        add("-chardev", format!("socket,id={tag},fd={share}"));
+        add("-device", format!("vhost-user-fs-pci,chardev={tag},tag={tag}"));
+    }
+    let network = if let Some(passt) = passt {
+        format!("stream,id=net,server=off,addr.type=fd,addr.str={passt}")
+    } else {
+        let lead = |Forward { host, guest }| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
+        format!("user,id=net{}", forwards(state).map(lead).collect::<String>())
+    };
+    add("-netdev", network);
     let mac = spec.mac.clone().unwrap_or_else(|| identity::mac(state.instance_id));
     add("-device", format!("{},netdev=net,mac={mac}", spec.card));
     add("-device", "virtio-rng-pci".into());
@@ -118,6 +146,11 @@ pub fn arguments(state: &State, home: &Path, accelerator: Accelerator, uefi: Opt
     words
 }
 
+/// Returns the ports that lead into a machine, all of them on the loopback alone: what is to be seen from outside is a decision of its own.
+pub(super) fn forwards(state: &State) -> impl Iterator<Item = Forward> {
+    std::iter::once(Forward { host: state.ssh_port, guest: 22 }).chain(state.desired.forwards.iter().copied())
+}
+
 fn block(driver: &str, name: &str, read_only: bool, file: &Json) -> String {
     json!({ "driver": driver, "node-name": name, "read-only": read_only, "file": file }).to_string()
 }
@@ -134,7 +167,7 @@ fn credential(user: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::spec::{Disk, Forward, Source, Spec};
+    use crate::machine::spec::{Disk, Source, Spec};
     use crate::machine::state::KeyInjection;
 
     fn state() -> State {
@@ -146,7 +179,7 @@ mod tests {
     }
 
     fn line(state: &State, accelerator: Accelerator, uefi: Option<&Uefi>) -> Vec<String> {
-        arguments(state, Path::new("/s,t/demo"), accelerator, uefi)
+        arguments(state, Path::new("/s,t/demo"), &Means { accelerator, uefi, passt: None, shares: &[] })
     }
 
     #[test]
@@ -214,5 +247,19 @@ mod tests {
                  f~ /home/debian/.ssh/authorized_keys 0600 debian debian - {key}\n"
             )
         );
+    }
+
+    #[test]
+    fn what_runs_beside_it_is_reached_by_what_it_was_handed() {
+        let means = Means { accelerator: Accelerator::Kvm, uefi: None, passt: Some(7), shares: &[8, 9] };
+        let words = arguments(&state(), Path::new("/s,t/demo"), &means).join(" ");
+        for want in [
+            "-netdev stream,id=net,server=off,addr.type=fd,addr.str=7 ",
+            "-object memory-backend-memfd,id=memory,size=4096M,share=on -machine memory-backend=memory ",
+            "-chardev socket,id=share1,fd=9 -device vhost-user-fs-pci,chardev=share1,tag=share1 ",
+        ] {
+            assert!(words.contains(want), "{words}");
+        }
+        assert!(!words.contains("hostfwd"), "{words}");
     }
 }

@@ -1,29 +1,34 @@
 //! QEMU, by its command line and its control socket.
 
 pub mod line;
+mod passt;
 pub mod qmp;
+mod virtiofsd;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::OwnedFd;
 use rustix::process::{Flock, FlockType, Pid, PidfdFlags, Signal, fcntl_getlk, pidfd_open, pidfd_send_signal};
 use serde_json::{Value as Json, json};
 
-use self::line::{Accelerator, Uefi};
+use self::line::{Accelerator, Means, Uefi};
 use self::qmp::Qmp;
 use super::backend::{BackendKind, Launched, NotLaunched, Power, VmBackend};
-use super::spec::Firmware;
+use super::spec::{Firmware, NetworkBackend};
 use super::{MachineError, State, tool};
 
 const PROGRAM: &str = if cfg!(target_arch = "aarch64") { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
 
-/// How long a guest's agent may take to say that it is there, and to bring file systems to rest.
+/// How long a guest's agent may take to say that it is there.
 const AGENT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long it may take to bring file systems to rest, which first writes all that is not on the disk yet.
+const REST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the kernel may take to end what it was told to kill.
 const KILLED: Duration = Duration::from_secs(10);
@@ -72,14 +77,25 @@ impl VmBackend for Qemu {
             Err(why) => (Accelerator::Emulation, Some(why)),
         };
         let uefi = uefi(home, state.desired.firmware)?;
+        passt::await_end(home)?;
+        let (network, passt, not_passt) = network(home, state)?;
+        let shares = &state.desired.shares;
+        let shared = virtiofsd::start(home, shares, &state.ssh_user)?;
+        let means = Means {
+            accelerator,
+            uefi: uefi.as_ref(),
+            passt: passt.as_ref().map(OwnedFd::as_raw_fd),
+            shares: &shared.iter().map(OwnedFd::as_raw_fd).collect::<Vec<_>>(),
+        };
         let mut command = tool::command(PROGRAM);
-        command.current_dir(home).args(line::arguments(state, home, accelerator, uefi.as_ref()));
-        match tool::finish(&mut command) {
-            Ok(_) => Ok(Launched { accelerator: accelerator.name().to_owned(), slow }),
+        command.current_dir(home).args(line::arguments(state, home, &means));
+        let handed: Vec<_> = passt.iter().chain(&shared).collect();
+        match tool::finish_with(&mut command, &handed) {
+            Ok(_) => Ok(Launched { accelerator: accelerator.name().to_owned(), slow, network, not_passt }),
             Err(MachineError::Program { said, .. }) if said.contains("host forwarding rule") => {
                 Err(NotLaunched::PortTaken(said))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(virtiofsd::explained(error, home, shares).into()),
         }
     }
 
@@ -101,6 +117,7 @@ impl VmBackend for Qemu {
                 return Err(MachineError::failed(format!("what runs `{}` does not end", state.name), hint));
             }
         }
+        passt::await_end(home)?;
         // Its power was cut on purpose: that is no crash.
         let path = home.join(line::PID);
         match fs::remove_file(&path) {
@@ -110,7 +127,11 @@ impl VmBackend for Qemu {
     }
 
     fn await_off(&self, home: &Path, _: &State, at_most: Duration) -> Result<bool, MachineError> {
-        Ok(process(home)?.is_none_or(|process| ended(&process, at_most)))
+        let off = process(home)?.is_none_or(|process| ended(&process, at_most));
+        if off {
+            passt::await_end(home)?;
+        }
+        Ok(off)
     }
 
     fn console(&self, home: &Path) -> io::Result<UnixStream> {
@@ -130,6 +151,24 @@ impl VmBackend for Qemu {
         let arguments = json!({ "device": line::DISK, "name": name });
         let forgotten = control(home, state)?.execute("blockdev-snapshot-delete-internal-sync", arguments);
         forgotten.map(drop).map_err(refused(state))
+    }
+}
+
+/// Starts what carries a machine's network, where that is not QEMU itself; says why where it would have been passt.
+fn network(home: &Path, state: &State) -> Result<(NetworkBackend, Option<OwnedFd>, Option<String>), NotLaunched> {
+    let wanted = state.desired.network;
+    if wanted == NetworkBackend::Qemu {
+        return Ok((NetworkBackend::Qemu, None, None));
+    }
+    match passt::start(home, line::forwards(state)) {
+        Ok(passt) => Ok((NetworkBackend::Passt, Some(passt), None)),
+        Err(NotLaunched::Error(MachineError::Missing { .. })) if wanted == NetworkBackend::Auto => {
+            Ok((NetworkBackend::Qemu, None, None))
+        }
+        Err(NotLaunched::Error(error)) if wanted == NetworkBackend::Auto => {
+            Ok((NetworkBackend::Qemu, None, Some(error.to_string())))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -235,6 +274,7 @@ impl Agent {
         if ask(&stream, "guest-sync", &json!({ "id": id }))? != id {
             return None;
         }
+        stream.set_read_timeout(Some(REST_PATIENCE)).ok()?;
         // What is dropped is thawed, so that one which answers too late is not left frozen.
         let agent = Self(stream);
         ask(&agent.0, "guest-fsfreeze-freeze", &Json::Null).map(|_| agent)

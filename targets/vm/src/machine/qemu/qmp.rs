@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -75,10 +75,15 @@ pub fn connect(folder: &Path, socket: &str) -> io::Result<UnixStream> {
     UnixStream::connect(format!("/proc/self/fd/{}/{socket}", folder.as_raw_fd()))
 }
 
+/// Listens on a socket in a folder, by the same way.
+pub fn listen(folder: &Path, socket: &str) -> io::Result<UnixListener> {
+    let folder = File::open(folder)?;
+    UnixListener::bind(format!("/proc/self/fd/{}/{socket}", folder.as_raw_fd()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixListener;
 
     /// Plays QEMU for one connection: greets, then answers each line with the next of `answers`.
     fn play(folder: &Path, answers: &'static [&'static str]) -> std::thread::JoinHandle<Vec<String>> {

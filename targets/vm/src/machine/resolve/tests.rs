@@ -7,6 +7,10 @@ const IMAGE: &str = "source: {cloud_image: {url: \"https://x/debian-13.qcow2\"}}
 
 /// Resolves the machine `demo`, declared by its body.
 fn resolve(body: &str, allow_unverified: bool) -> Result<Spec, String> {
+    resolve_for(body, Reading { home: Path::new("/home/me"), allow_unverified, making: false })
+}
+
+fn resolve_for(body: &str, reading: Reading<'_>) -> Result<Spec, String> {
     let folder = tempfile::tempdir().unwrap();
     let text = format!("vm:\n  demo:\n    {}\n", body.trim().replace('\n', "\n    "));
     std::fs::write(folder.path().join("charly.yml"), text).unwrap();
@@ -20,7 +24,7 @@ fn resolve(body: &str, allow_unverified: bool) -> Result<Spec, String> {
         });
         told.collect::<Vec<_>>().join("\n")
     };
-    Spec::resolve(&workspace.vms()["demo"], allow_unverified).map_err(told)
+    Spec::resolve(&workspace.vms()["demo"], reading).map_err(told)
 }
 
 #[test]
@@ -37,10 +41,11 @@ fn everything_that_is_said_is_kept() {
 source: {bootstrap: {distro: debian, suite: bookworm, package: [vim], kernel_args: [quiet]}}
 disk_size: 8 GiB
 disk: [{name: data, size: 1G}]
+share: [{source: ~/src, target: /src, read_only: true}, {source: /srv, target: /srv/host}]
 ram: 512M
 cpu: 1
 machine: pc
-network: {model: e1000, mac: '52:54:00:AB:00:01', port_forwards: ['8080:80']}
+network: {backend: passt, model: e1000, mac: '52:54:00:AB:00:01', port_forwards: ['8080:80']}
 ssh: {user: me, port: 2200, key_source: ~/.ssh/id, key_injection: {smbios: true}}
 cloud_init: {hostname: web, package: [tmux], mirrors: {debian: 'http://m'}, charly_install: {strategy: skip}, extra: {ntp: {}}}
 ",
@@ -51,6 +56,10 @@ cloud_init: {hostname: web, package: [tmux], mirrors: {debian: 'http://m'}, char
     assert_eq!((bootstrap.suite.as_str(), bootstrap.packages.as_slice()), ("bookworm", &["vim".to_owned()][..]));
     assert_eq!((spec.disk_size, spec.memory, spec.cpus), (Some(8 << 30), 512 << 20, 1));
     assert_eq!(spec.disks, [Disk { name: "data".into(), size: 1 << 30 }]);
+    let share =
+        |source: &str, target: &str, read_only| Share { source: source.into(), target: target.into(), read_only };
+    assert_eq!(spec.shares, [share("/home/me/src", "/src", true), share("/srv", "/srv/host", false)]);
+    assert_eq!(spec.network, NetworkBackend::Passt);
     assert_eq!((spec.machine.as_str(), spec.card.as_str()), ("pc", "e1000"));
     assert_eq!(spec.mac.as_deref(), Some("52:54:00:ab:00:01"));
     assert_eq!(spec.forwards, [Forward { host: 8080, guest: 80 }]);
@@ -79,6 +88,11 @@ fn mistakes_are_named_with_their_place() {
         (with("network: {mac: '53:54:00:00:00:01'}"), "2:3 `53:54:00:00:00:01` is no hardware address"),
         (with("network: {mode: bridge}"), "2:3 only `mode: user` is there yet"),
         (with("ssh: {user: '-oProxyCommand=x'}"), "2:3 `user: -oProxyCommand=x` is no single word"),
+        (with("share: [{source: src, target: /src}]"), "4:22 `src` is no absolute path"),
+        (with("share: [{source: /src, target: src}]"), "4:36 `src` is no place for a share"),
+        (with("share: [{source: /src, target: '/a b'}]"), "4:36 `/a b` is no place for a share"),
+        (with("share: [{source: /src, target: /a/../..}]"), "4:36 `/a/../..` is no place for a share"),
+        (with("share: [{source: /a, target: /x}, {source: /b, target: /x}]"), "4:60 there are two shares at `/x`"),
         (with("ssh: {port: 0}"), "4:17 0 is no port"),
         (with("ssh: {key_source: id}"), "4:23 `id` says not where the key comes from"),
         (with("cloud_init: {hostname: 'a b'}"), "4:28 `a b` is no host name"),
@@ -96,6 +110,31 @@ fn mistakes_are_named_with_their_place() {
     }
     let error = resolve(IMAGE, false).unwrap_err();
     assert_eq!(error, "3:27 nothing says what the image's bytes must add up to");
+}
+
+#[test]
+fn what_a_machine_is_made_of_must_be_there() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("file"), "").unwrap();
+    let making = |body: &str| {
+        let body = body.replace("HERE", home.path().to_str().unwrap());
+        let reading = Reading { home: home.path(), allow_unverified: true, making: true };
+        resolve_for(&body, reading).map(drop).map_err(|said| said.replace(home.path().to_str().unwrap(), "HERE"))
+    };
+    let source = |path: &str| format!("source: {{imported: {{disk_path: {path}}}}}");
+    for (body, want) in [
+        (source("~/file"), Ok(())),
+        (source("HERE/nothing"), Err("3:36 `HERE/nothing` is not there")),
+        (source("HERE"), Err("3:36 `HERE` is another kind of thing")),
+        (source("disk.raw"), Err("3:36 `disk.raw` is no absolute path")),
+        ("source: {cloud_image: {url: 'file://HERE/none'}}".into(), Err("3:33 `HERE/none` is not there")),
+        (format!("{IMAGE}\nssh: {{key_source: ~/file}}"), Ok(())),
+        (format!("{IMAGE}\nssh: {{key_source: ~/none}}"), Err("4:23 `HERE/none` is not there")),
+        (format!("{IMAGE}\nshare: [{{source: ~/file, target: /x}}]"), Err("4:22 `HERE/file` is another kind of thing")),
+        (format!("{IMAGE}\nshare: [{{source: HERE, target: /x}}]"), Ok(())),
+    ] {
+        assert_eq!(making(&body).as_ref().map_err(String::as_str), want.as_ref().map_err(|want| *want), "{body}");
+    }
 }
 
 #[test]
