@@ -138,7 +138,8 @@ impl Context {
         workspace
     }
 
-    fn load(&self) -> (Workspace, Diagnostics) {
+    /// Loads the project and the machine's file, with what is wrong with them.
+    pub(crate) fn load(&self) -> (Workspace, Diagnostics) {
         let project = Digest::of(self.project.as_os_str().as_encoded_bytes());
         Workspace::load(&charly_plans::load::Settings {
             folder: self.project.clone(),
