@@ -76,7 +76,8 @@ impl Context {
             Some(folder) => {
                 let found = here.join(folder).canonicalize();
                 let found = found.with_context(|| format!("there is no folder `{}`", folder.display()));
-                let found = found.map_err(|error| Failure::error(Exit::Invalid, error))?;
+                let found = found.map_err(|error| Failure::error(Exit::Invalid, error));
+                let found = found.map_err(|failure| failure.hint("`-C` takes the folder of a project"))?;
                 (found.clone(), found)
             }
             None => (project_above(&here).unwrap_or_else(|| here.clone()), here),
