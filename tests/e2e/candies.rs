@@ -33,7 +33,8 @@ fn data_stays_until_it_is_purged() -> Result {
         let kept = said.result()["run"]["kept"].as_array().unwrap().clone();
         kept.iter().map(|kept| kept["subject"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(kept("bundle del local -y"), ["/var/lib/postgresql", "user postgres", "group postgres"]);
+    let stays = ["/var/lib/postgresql", "user postgres", "group postgres", "group ssl-cert"];
+    assert_eq!(kept("bundle del local -y"), stays);
     let gone = world.json("deploy", "bundle del local -y").exits(3).error();
     assert!(
         gone.ends_with("hint: data of `postgresql` was kept; `charly bundle del local --purge` removes it"),
@@ -44,7 +45,7 @@ fn data_stays_until_it_is_purged() -> Result {
     world.json("deploy", "bundle add local postgresql -y").exits(0);
     assert_eq!(world.ok("deploy", &sql("SELECT answer FROM kept")), "42\n");
     assert_eq!(world.json("deploy", "bundle add local -y").exits(0).changed(), 0);
-    assert_eq!(kept("bundle del local -y"), ["/var/lib/postgresql", "user postgres", "group postgres"]);
+    assert_eq!(kept("bundle del local -y"), stays);
     world.json("deploy", "bundle add local hello -y").exits(0);
     let purged = world.ok("deploy", "charly bundle del local postgresql --purge -y 2>&1");
     assert!(purged.contains("- data /var/lib/postgresql"), "{purged}");

@@ -75,14 +75,33 @@ impl Teardown<'_> {
                 if path.starts_with("etc") { &mut out.changed } else { &mut out.data }.insert(path.clone());
             }
         }
-        for name in going {
+        for &name in &going {
             let is_guarded = (!out.edits.is_empty() && !manager.edited(&[name])?.is_empty())
                 || (!out.data.is_empty() && names_any(&manager.scripts(name)?, &out.data));
             if is_guarded {
                 out.guarded.insert(name.to_owned());
             }
         }
+        if !out.guarded.is_empty() {
+            // Whoever owns the data must be able to work with it again: the groups that let them stay, too.
+            let groups = self.groups_of_users()?;
+            for name in going {
+                if !groups.is_empty() && !out.guarded.contains(name) {
+                    let scripts = manager.scripts(name)?;
+                    if groups.iter().any(|group| has_word(&scripts, group)) {
+                        out.guarded.insert(name.to_owned());
+                    }
+                }
+            }
+        }
         Ok(out)
+    }
+
+    /// Returns the groups that the transaction made and that users of its are in.
+    fn groups_of_users(&self) -> Result<BTreeSet<String>, PackageError> {
+        let mut members = self.accounts()?.members;
+        members.retain(|group, members| self.tx.groups.contains(group) && !members.is_disjoint(&self.tx.users));
+        Ok(members.into_keys().collect())
     }
 
     /// Tells whether a path that the transaction made holds anything else than it did, but for what others answer for.
@@ -351,7 +370,9 @@ impl Teardown<'_> {
         let left = self.accounts()?;
         for (name, gid) in accounts.groups.iter().filter(|(name, _)| left.groups.contains_key(*name)) {
             let is_main = left.main_groups.contains(gid);
-            if used.gids.contains(gid) || is_main {
+            let has_user =
+                left.members.get(name).is_some_and(|members| members.iter().any(|user| left.users.contains_key(user)));
+            if used.gids.contains(gid) || is_main || has_user {
                 out.kept.push(Kept { subject: format!("group {name}"), reason: used_by.into() });
             } else {
                 manager.delete_account(Account::Group(name))?;

@@ -12,7 +12,7 @@ use super::WorkError;
 use super::lower::{Lowered, lower};
 use crate::ledger::{Book, DeployId, Entry, Resource, State, StepKey};
 use crate::resource::{self, Source, Want, path};
-use crate::tree::{self, Node};
+use crate::tree::{self, Node, TreeError};
 use crate::venue::{Side, Venue};
 
 /// What a plan comes down to on one side of a venue.
@@ -282,7 +282,12 @@ impl Assessor<'_> {
         if let Resource::Command(_) = &want.resource {
             return Ok(self.look_at_command(task));
         }
-        let looked = resource::look(self.venue, want, self.key)?;
+        let looked = match resource::look(self.venue, want, self.key) {
+            Err(WorkError::Tree(error)) if self.is_blind_for(&error) => {
+                return Ok((false, Change::Unknown, Some("only root can tell".to_owned())));
+            }
+            looked => looked?,
+        };
         let Some(difference) = looked.difference else { return Ok((true, Change::Keep, None)) };
         if looked.absent {
             let gone = entry.is_some_and(|entry| entry.found.is_none()).then(|| "it was removed since".to_owned());
@@ -293,6 +298,13 @@ impl Assessor<'_> {
         });
         let note = if edited { format!("edited since: {difference}; a copy is kept") } else { difference };
         Ok((false, Change::Change, Some(note)))
+    }
+
+    /// Tells whether a thing could not be looked at for want of root's rights, which a plan does without.
+    fn is_blind_for(&self, error: &TreeError) -> bool {
+        self.venue.side == Side::System
+            && !rustix::process::geteuid().is_root()
+            && error.source.kind() == std::io::ErrorKind::PermissionDenied
     }
 
     /// Packages are there when none that the step names is missing and the books on them are closed. `idle` is set where
@@ -510,6 +522,9 @@ impl Task {
 fn summarize(task: &Task, known: bool) -> Change {
     if task.wants.iter().all(|wanted| wanted.met || wanted.idle) {
         return Change::Keep;
+    }
+    if !task.details.is_empty() && task.details.iter().all(|detail| detail.change == Change::Unknown) {
+        return Change::Unknown;
     }
     let changes = task.details.iter().any(|detail| detail.change == Change::Change);
     if changes || known && task.wants.iter().any(|wanted| wanted.met && !wanted.implied) {

@@ -131,7 +131,10 @@ fn a_databases_data_and_configuration_stay_together() {
     fs::write(of("var/lib/postgresql").join("base/1/16384"), "a table").unwrap();
     let (_, torn) = venue.release(&tx, &mut [], false);
     let kept: Vec<&str> = torn.kept.iter().map(|kept| kept.subject.as_str()).collect();
-    assert_eq!(kept, ["/var/lib/postgresql", "user postgres", "group postgres"]);
+    assert_eq!(kept, ["/var/lib/postgresql", "user postgres", "group postgres", "group ssl-cert"]);
+    // Without that group the server could not read its certificate's key, and would not start again.
+    let groups = fs::read_to_string(root.join("etc/group")).unwrap();
+    assert!(groups.lines().any(|line| line.starts_with("ssl-cert:") && line.ends_with(":postgres")), "{groups}");
     assert!(of("var/lib/postgresql").join("base/1/16384").exists());
     assert!(of("etc/postgresql").join("postgresql.conf").exists());
     let (_, torn) = venue.release(&tx, &mut [], true);

@@ -339,7 +339,8 @@ fn wants_root(request: &Request, hello: &Hello) -> bool {
         Request::Apply(apply) if apply.mode != Mode::DryRun => {
             known(&apply.deploy) || apply.plan.steps().any(|(_, step)| step.scope.is_system())
         }
-        Request::Remove(remove) if remove.mode != Mode::DryRun => known(&remove.deploy),
+        // What a deploy left that is gone is root's, and no greeting tells of it.
+        Request::Remove(remove) if remove.mode != Mode::DryRun => remove.purge || known(&remove.deploy),
         Request::Deliver(deliver) => !deliver.rootless,
         Request::Fetch(fetch) => known(&fetch.deploy),
         _ => false,
