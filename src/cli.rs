@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::context::Context;
 use crate::exit::Outcome;
@@ -85,6 +85,12 @@ pub(crate) enum Verb {
     Man(verb::man::Args),
     #[command(hide = true)]
     Inside(verb::boxes::Inside),
+}
+
+/// Tells whether a word is a verb of `bundle`, which people write without it.
+pub(crate) fn is_bundle_verb(word: &str) -> bool {
+    let mut verbs = Cli::command();
+    verbs.find_subcommand_mut("bundle").is_some_and(|bundle| bundle.find_subcommand(word).is_some())
 }
 
 impl Verb {

@@ -76,7 +76,8 @@ impl Context {
             Some(folder) => {
                 let found = here.join(folder).canonicalize();
                 let found = found.with_context(|| format!("there is no folder `{}`", folder.display()));
-                let found = found.map_err(|error| Failure::error(Exit::Invalid, error))?;
+                let found = found.map_err(|error| Failure::error(Exit::Invalid, error));
+                let found = found.map_err(|failure| failure.hint("`-C` takes the folder of a project"))?;
                 (found.clone(), found)
             }
             None => (project_above(&here).unwrap_or_else(|| here.clone()), here),
@@ -138,7 +139,8 @@ impl Context {
         workspace
     }
 
-    fn load(&self) -> (Workspace, Diagnostics) {
+    /// Loads the project and the machine's file, with what is wrong with them.
+    pub(crate) fn load(&self) -> (Workspace, Diagnostics) {
         let project = Digest::of(self.project.as_os_str().as_encoded_bytes());
         Workspace::load(&charly_plans::load::Settings {
             folder: self.project.clone(),

@@ -27,19 +27,18 @@ use charly_ir::message::Problem;
 use charly_plans::diagnostic::Diagnostic;
 use charly_target_core::Interrupts;
 use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue};
 
 use crate::cli::Cli;
 use crate::context::Context;
 use crate::exit::{Cause, Exit, Failure};
-use crate::output::{Line, Printer, clean};
+use crate::output::{Format, Line, Printer, clean};
 
 fn main() -> ExitCode {
     let Cli { globals, verb } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Whoever asked for help and left has got it.
-            error.print().ok();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+            return usage(&error).into();
         }
     };
     let printer = Printer { format: globals.format, quiet: globals.quiet, verbose: globals.verbose };
@@ -48,6 +47,36 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => told(printer, failure).into(),
     }
+}
+
+/// Tells what is wrong with the command line, or what was asked about it.
+fn usage(error: &clap::Error) -> Exit {
+    if !error.use_stderr() {
+        // Whoever asked for help and left has got it.
+        error.print().ok();
+        return Exit::Done;
+    }
+    let arguments: Vec<_> = std::env::args().collect();
+    let is_json = arguments.iter().any(|argument| argument == "--format=json")
+        || arguments.windows(2).any(|pair| pair == ["--format", "json"]);
+    let hint = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) if cli::is_bundle_verb(word) => Some(format!("write `charly bundle {word}`")),
+        _ => None,
+    };
+    if is_json {
+        let text = error.render().to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let hint = hint.or_else(|| Some("`--help` shows what can be written".to_owned()));
+        let printer = Printer { format: Format::Json, quiet: false, verbose: false };
+        return told(printer, Failure::new(Exit::Usage, Problem { what, because: Vec::new(), hint }));
+    }
+    error.print().ok();
+    if let Some(hint) = hint {
+        let cyan = AnsiColor::Cyan.on_default().bold();
+        Printer::complain(format_args!("{cyan}hint{cyan:#}: {hint}"));
+    }
+    Exit::Usage
 }
 
 /// Counts interrupts from now on. Whoever insists three times is not kept waiting.

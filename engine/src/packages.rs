@@ -10,6 +10,7 @@
 //! | `release` | which of all that goes when a claim ends, and which passes to another claim: a pure function |
 //! | `teardown` | the release carried out |
 //! | `runner` | how programs are run; tests answer from recordings |
+//! | `words` | which of a plan's words may stand on a manager's command line |
 //!
 //! Invariant: nothing is removed that the transaction did not install; no manager's `autoremove` is ever called.
 
@@ -28,6 +29,7 @@ mod simulation;
 mod teardown;
 mod transaction;
 mod tree;
+mod words;
 
 use std::path::{Path, PathBuf};
 
@@ -50,6 +52,11 @@ use crate::process::Stream;
 /// Returns a sink for answers that only the engine reads.
 fn quiet() -> impl FnMut(Stream, &[u8]) {
     |_, _| {}
+}
+
+/// Reads lists of files, one absolute path a line.
+fn listed(answer: &str) -> impl Iterator<Item = PathBuf> {
+    answer.lines().filter(|line| line.starts_with('/')).map(|line| relative(Path::new(line)))
 }
 
 /// Returns a path relative to the root: paths of a venue are kept so, since its root need not be `/`.

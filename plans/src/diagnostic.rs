@@ -144,7 +144,7 @@ impl Diagnostics {
     }
 
     /// Drops findings that are there already.
-    pub(crate) fn dedup(&mut self) {
+    pub fn dedup(&mut self) {
         let mut seen = HashSet::new();
         self.0.retain(|finding| {
             let place = finding.place.as_ref().map(|place| (Arc::as_ptr(&place.source), place.span));
@@ -161,7 +161,8 @@ impl Diagnostics {
         self.0.push(finding);
     }
 
-    pub(crate) fn extend(&mut self, findings: impl IntoIterator<Item = Diagnostic>) {
+    /// Adds findings.
+    pub fn extend(&mut self, findings: impl IntoIterator<Item = Diagnostic>) {
         self.0.extend(findings);
     }
 

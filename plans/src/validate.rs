@@ -11,7 +11,7 @@ use charly_ir::facts::{Facts, Init, Os, PackageManager, User};
 use crate::compile::{Options, compile};
 use crate::diagnostic::{Diagnostic, Diagnostics, suggestion};
 use crate::load::{LoadedCandy, Origin, Workspace, shown_from, unreadable};
-use crate::resolve::{LayerRef, Resolved, ResolvedCandy};
+use crate::resolve::{LayerRef, Resolved, ResolvedCandy, Sources, sources};
 use crate::schema::{self, Document, Run, Spanned, StepKind};
 use crate::source::Source;
 
@@ -46,20 +46,23 @@ pub fn validate_text(source: &Arc<Source>) -> Diagnostics {
     };
     for candy in candies {
         let loaded = LoadedCandy::alone(candy, Arc::clone(source));
-        found.extend(judge(&Arc::new(loaded)));
+        let copies = sources_taken_for_granted(&loaded);
+        found.extend(judge(&Arc::new(loaded), copies));
     }
     found.sort();
     found
 }
 
 impl Workspace {
-    /// Judges the whole project: every document, and every reference from one to another.
+    /// Judges the whole project: every document, every reference from one to another, and that the files are there which
+    /// candies copy.
     pub fn validate(&mut self) -> Diagnostics {
         let mut found = Diagnostics::default();
         let candies: Vec<_> = self.candies().into_iter().map(|(name, candy)| (name, Arc::clone(candy))).collect();
         for (_, candy) in &candies {
             if candy.origin == Origin::Project {
-                found.extend(judge(candy));
+                let copies = sources(candy, self.settings().digests.as_deref());
+                found.extend(judge(candy, copies));
             }
         }
         let mut layers: Vec<Vec<LayerRef>> = Vec::new();
@@ -133,22 +136,27 @@ fn layers_of(references: &[Spanned<schema::Reference>], source: &Arc<Source>) ->
         .collect()
 }
 
-/// Compiles a candy alone, for every family of distributions, as if all it asks for were there.
-fn judge(loaded: &Arc<LoadedCandy>) -> Diagnostics {
-    let candy = &loaded.candy;
-    let copies = candy.plan.iter().filter_map(|step| match &step.kind {
+/// Returns what a candy copies as if it were there.
+fn sources_taken_for_granted(loaded: &LoadedCandy) -> BTreeMap<String, Sources> {
+    let copies = loaded.candy.plan.iter().filter_map(|step| match &step.kind {
         StepKind::Run(run) => match &**run {
             Run::Copy(copy) => Some((copy.copy.as_str().to_owned(), Ok(Vec::new()))),
             _ => None,
         },
         _ => None,
     });
+    copies.collect()
+}
+
+/// Compiles a candy alone, for every family of distributions, as if all that it asks of others were there.
+fn judge(loaded: &Arc<LoadedCandy>, sources: BTreeMap<String, Sources>) -> Diagnostics {
+    let candy = &loaded.candy;
     let resolved = Resolved {
         candies: vec![ResolvedCandy {
             loaded: Arc::clone(loaded),
             requires: Vec::new(),
             composed_of: Vec::new(),
-            sources: copies.collect(),
+            sources,
             build_files: Ok(BTreeMap::new()),
         }],
         roots: vec![loaded.name().to_owned()],

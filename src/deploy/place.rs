@@ -75,8 +75,13 @@ pub(crate) fn declared(cx: &Context, workspace: &Workspace, name: &str, reach: &
     }
     let known = workspace.deploys().keys().map(String::as_str).filter(|known| *known != Local::NAME);
     let known: Vec<_> = known.map(|known| format!("`{known}`")).chain([format!("`{}`", Local::NAME)]).collect();
-    Err(Failure::invalid(format!("no deploy `{name}` is declared"))
-        .hint(format!("declare it below `deploy:`, or write `ssh:user@host`; there is {}", known.join(", "))))
+    let failure = Failure::invalid(format!("no deploy `{name}` is declared"));
+    let local = Local::NAME;
+    Err(failure.hint(if workspace.candies().contains_key(name) {
+        format!("`{name}` is a candy; to add it to this machine: `charly bundle add {local} {name}`")
+    } else {
+        format!("declare it below `deploy:`, or write `ssh:user@host`; there is {}", known.join(", "))
+    }))
 }
 
 /// Finds a place. A deploy that is declared nowhere is one of this machine: its ledger may still know it.

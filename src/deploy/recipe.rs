@@ -115,6 +115,11 @@ impl DeployRecipe {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Returns what `sudo` is told on the venue, where that was asked for.
+    pub(crate) fn sudo_password(&self) -> Option<&SecretValue> {
+        self.wishes.sudo_password.as_ref()
+    }
+
     /// Finds the layers and their candies.
     pub(crate) fn layers(&self, deploys: &[DeploySummary]) -> Result<Layers, Failure> {
         let held = deploys.iter().find(|deploy| deploy.name == self.name);

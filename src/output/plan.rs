@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use anstyle::{AnsiColor, Style};
-use charly_ir::message::{Change, Detail, Diff, StepDiff};
+use charly_ir::message::{Change, Detail, Diff, Retrieval, StepDiff};
 use charly_ir::plan::Gate;
 
 use super::clean;
@@ -42,6 +42,9 @@ impl fmt::Display for PlanView<'_> {
         }
         if candy.is_some() {
             writeln!(f)?;
+        }
+        for Retrieval { path, to } in &self.diff.retrieves {
+            writeln!(f, "brings back {} to {}", clean(path), clean(to))?;
         }
         for warning in &self.diff.warnings {
             let style = AnsiColor::Yellow.on_default().bold();
@@ -231,6 +234,7 @@ mod tests {
             ],
             gates: [Gate::WithServices].into(),
             warnings: vec!["an upgrade cannot be undone".into()],
+            retrieves: vec![Retrieval { path: "/etc/redis/token".into(), to: "~/token".into() }],
         };
         let want = "\
 redis
@@ -251,6 +255,7 @@ redis
 old (taken away)
   - write /etc/x  as ann
 
+brings back /etc/redis/token to ~/token
 warning: an upgrade cannot be undone
 2 to add, 1 to change, 1 to take away; 1 unchanged
 needs --with-services: it enables, starts or stops services

@@ -410,7 +410,7 @@ mod tests {
             change: Change::Add,
             details: vec![],
         };
-        Diff { steps: vec![step], gates: gates.iter().copied().collect(), warnings: vec![] }
+        Diff { steps: vec![step], gates: gates.iter().copied().collect(), ..Diff::default() }
     }
 
     fn permitted(policy: Policy, gates: &[Gate]) -> Result<(), Option<String>> {

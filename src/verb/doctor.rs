@@ -9,7 +9,7 @@ use charly_target_core::target::Status;
 use rustix::process::geteuid;
 use serde_json::json;
 
-use crate::context::Context;
+use crate::context::{Context, FILE_NAME};
 use crate::deploy::this_machine;
 use crate::exit::{Exit, Outcome};
 use crate::output::{Line, clean, counted, state_word};
@@ -75,7 +75,11 @@ fn project(cx: &Context) -> Finding {
     match cx.workspace() {
         Ok(workspace) => {
             let (candies, deploys) = (workspace.candies().len(), counted(workspace.deploys().len(), "deploy"));
-            fine("project", format!("{}, {candies} candies, {deploys}", cx.project.display()))
+            if cx.project.join(FILE_NAME).exists() {
+                fine("project", format!("{}, {candies} candies, {deploys}", cx.project.display()))
+            } else {
+                fine("project", format!("none here; {candies} candies, {deploys}"))
+            }
         }
         Err(_) => Finding {
             health: Health::Broken,

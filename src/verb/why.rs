@@ -1,5 +1,7 @@
 //! `why`
 
+use std::path::Component;
+
 use charly_ir::message::{Inspect, Owned, Report};
 use charly_target_local::Local;
 
@@ -56,12 +58,21 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
 
 /// A relative path is one from here; what has no slash may be a package or a unit.
 fn subject(cx: &Context, text: &str) -> String {
-    if !text.contains('/') || text.starts_with('/') {
+    if !text.contains('/') {
         return text.to_owned();
     }
     let path = match text.strip_prefix("~/") {
         Some(below) => cx.home.join(below),
         None => cx.working.join(text),
     };
-    path.to_string_lossy().into_owned()
+    // As a ledger writes it. A link on the way stays: what was placed was placed through it.
+    let mut plain = std::path::PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    plain.to_string_lossy().into_owned()
 }

@@ -23,6 +23,38 @@ fn servers_come_and_go() -> Result {
 }
 
 #[test]
+fn data_stays_until_it_is_purged() -> Result {
+    let Some(world) = World::new("data")? else { return Ok(()) };
+    let sql = |query: &str| format!("cd / && sudo -u postgres psql --tuples-only --no-align --command '{query}'");
+    world.json("deploy", "bundle add local postgresql -y").exits(0);
+    world.ok("deploy", &sql("CREATE TABLE kept AS SELECT 42 AS answer"));
+    let kept = |run: &str| {
+        let said = world.json("deploy", run).exits(0);
+        let kept = said.result()["run"]["kept"].as_array().unwrap().clone();
+        kept.iter().map(|kept| kept["subject"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let stays = ["/var/lib/postgresql", "user postgres", "group postgres", "group ssl-cert"];
+    assert_eq!(kept("bundle del local -y"), stays);
+    let gone = world.json("deploy", "bundle del local -y").exits(3).error();
+    assert!(
+        gone.ends_with("hint: data of `postgresql` was kept; `charly bundle del local --purge` removes it"),
+        "{gone}"
+    );
+
+    // Added again it has its data, and whoever takes it away then can still have all of it gone.
+    world.json("deploy", "bundle add local postgresql -y").exits(0);
+    assert_eq!(world.ok("deploy", &sql("SELECT answer FROM kept")), "42\n");
+    assert_eq!(world.json("deploy", "bundle add local -y").exits(0).changed(), 0);
+    assert_eq!(kept("bundle del local -y"), stays);
+    world.json("deploy", "bundle add local hello -y").exits(0);
+    let purged = world.ok("deploy", "charly bundle del local postgresql --purge -y 2>&1");
+    assert!(purged.contains("- data /var/lib/postgresql"), "{purged}");
+    world.json("deploy", "bundle del local -y").exits(0);
+    assert_eq!(world.traces(), "");
+    Ok(())
+}
+
+#[test]
 fn a_workstation_comes_and_goes() -> Result {
     let Some(world) = World::new("workstation")? else { return Ok(()) };
     // One over the other, since hundreds of packages come with npm.

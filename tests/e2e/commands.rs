@@ -32,9 +32,18 @@ fn hooks_run_beside_a_service_and_what_it_makes_is_brought_back() -> Result {
     let got = world.ok("deploy", "stat -c '%a %U' /dev/shm/e2e-hooked/token; cat /dev/shm/e2e-hooked/token");
     assert_eq!(got, "640 deploy\nserver=e2e.example word=xyzzy\n");
     assert_eq!(world.ok("root", "cat /opt/e2e-hooked/token"), "server=127.0.0.1 word=xyzzy\n");
-    world.ok("root", "chmod 600 /opt/e2e-hooked/token");
-    let closed = world.json("deploy", "bundle add local -y").exits(1).error();
-    assert!(closed.starts_with("`/opt/e2e-hooked/token` cannot be brought back: `deploy` may not read it"), "{closed}");
+    // What the user may not read, root's engine reads; but only for a deploy that root's ledger knows to want it.
+    world.ok("root", "chmod 700 /opt/e2e-hooked; chmod 600 /opt/e2e-hooked/token; rm /dev/shm/e2e-hooked/token");
+    world.code("deploy", 1, "cat /opt/e2e-hooked/token");
+    let shown = world.ok("deploy", &format!("cd {} && charly bundle plan local", crate::kit::FIXTURES));
+    assert!(shown.contains("brings back /opt/e2e-hooked/token to /dev/shm/e2e-hooked/token"), "{shown}");
+    world.json("deploy", "bundle add local -y").exits(0);
+    let again = world.ok("deploy", "stat -c '%a %U' /dev/shm/e2e-hooked/token; cat /dev/shm/e2e-hooked/token");
+    assert_eq!(again, got);
+    let closed = world.json("deploy", "bundle add other closed -y").exits(1).error();
+    assert!(closed.starts_with("`/etc/shadow` cannot be brought back: `deploy` may not read it"), "{closed}");
+    world.code("deploy", 1, "ls /dev/shm/e2e-closed");
+    world.json("deploy", "bundle del other -y").exits(0);
 
     world.json("deploy", "bundle del local -y").exits(0);
     assert_eq!(world.ok("root", "cat /run/e2e-hooked-before"), "active\n");

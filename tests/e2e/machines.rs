@@ -91,6 +91,36 @@ fn a_home_without_programs_and_a_sudo_that_asks_are_no_obstacle() -> Result {
 }
 
 #[test]
+fn sudo_rs_grants_as_sudo_does() -> Result {
+    const PREPARE: &str = "
+        DEBIAN_FRONTEND=noninteractive apt-get install -q -y sudo-rs >/dev/null
+        ln -sf sudo-rs /usr/bin/sudo
+        rm -f /etc/sudoers.d/*; echo 'deploy ALL=(ALL:ALL) ALL' >/etc/sudoers.d/e2e; chmod 440 /etc/sudoers.d/e2e
+        echo 'deploy:open sesame' | chpasswd";
+    let Some(mut remote) = Remote::prepared("sshsudors", PREPARE)? else { return Ok(()) };
+    assert!(remote.world.ok("root", "sudo --version 2>&1").starts_with("sudo-rs"));
+    let here = remote.world.json("deploy", "bundle add local files -y").exits(5).error();
+    assert!(here.contains("`sudo` wants a password"), "{here}");
+    let refused = remote.run("deploy", "bundle add @ files -y").exits(5).error();
+    assert!(refused.contains("password") && refused.contains("--ask-sudo"), "{refused}");
+    let (code, said) = remote.on_a_terminal("deploy", "bundle add @ files -y --ask-sudo", "close sesame");
+    assert!(code == 5 && said.contains("`sudo` did not take the password"), "{code}: {said}");
+    let (code, said) = remote.on_a_terminal("deploy", "bundle add @ files -y --ask-sudo", "open sesame");
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains("open sesame"), "{said}");
+    let (code, said) = remote.on_a_terminal("deploy", "bundle del @ -y --ask-sudo", "open sesame");
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(remote.world.traces(), "");
+
+    // And where it trusts the user.
+    remote.world.ok("root", "echo 'deploy ALL=(ALL:ALL) NOPASSWD: ALL' >/etc/sudoers.d/e2e");
+    remote.world.remember()?;
+    remote.world.json("deploy", "bundle add local commands -y").exits(0);
+    remote.gone("deploy", "what root's commands did");
+    Ok(())
+}
+
+#[test]
 fn only_machines_that_are_known_are_spoken_to() -> Result {
     let Some(remote) = Remote::new("sshkeys")? else { return Ok(()) };
     let address = remote.world.guest.address();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use charly_ir::message::Claim;
 
-use super::name::{DeployId, Resource};
+use super::name::{DeployId, Resource, StepName};
 use super::record::{DeployRecord, Entry, Record, StepKey, StepRecord};
 
 /// A ledger's state: the snapshots with the journal's records applied.
@@ -72,6 +72,18 @@ impl Book {
             }
         }
         found
+    }
+
+    /// Returns what steps of a deploy left that are gone: things that nobody claims any more, with whose they were.
+    pub fn remains_of(&self, deploy: &DeployId) -> impl Iterator<Item = (StepKey, &Resource)> {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| entry.all_claims().next().is_none())
+            .filter_map(|(resource, _)| {
+                let Resource::Packages(StepName { deploy, candy, step }) = resource else { return None };
+                Some((StepKey { deploy: deploy.clone(), candy: candy.clone(), step: step.clone() }, resource))
+            })
+            .filter(move |(key, _)| key.deploy == *deploy)
     }
 
     /// Tells whether nothing is remembered.

@@ -1,8 +1,8 @@
 //! What ledgers hold, and the records by which it changes.
 
-use charly_ir::Digest;
 use charly_ir::boot::BootMark;
 use charly_ir::message::{Claim, DeployState, Layer};
+use charly_ir::{Digest, Text};
 use serde::{Deserialize, Serialize};
 
 use super::name::{DeployId, Resource};
@@ -139,6 +139,9 @@ pub struct CandyRecord {
     /// The digest of its plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// The files that it has brought back to controllers: root reads no others for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Text>,
 }
 
 /// One step of one deploy.

@@ -132,7 +132,12 @@ pub(super) fn render(folder: &Path, book: &Book, made: usize) -> io::Result<BTre
     }
     for (resource, entry) in &book.entries {
         // A thing several candies claim is written down with the one that came first.
-        let candy = entry.all_claims().next().map_or("", |claim| &claim.candy);
+        let candy = match (entry.all_claims().next(), resource) {
+            (Some(claim), _) => &claim.candy,
+            // What a step left that is gone.
+            (None, Resource::Packages(name)) => &name.candy,
+            (None, _) => "",
+        };
         layers.entry(candy).or_insert_with(|| fresh(candy)).resources.insert(resource.clone(), entry.clone());
     }
     for (candy, layer) in layers {

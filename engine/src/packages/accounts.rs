@@ -23,6 +23,8 @@ pub(super) struct Accounts {
     pub(super) groups: BTreeMap<String, u32>,
     /// The main groups of all users, people included.
     pub(super) main_groups: BTreeSet<u32>,
+    /// Who is in which group beside their main one.
+    pub(super) members: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The numbers that a process or a file uses.
@@ -39,7 +41,7 @@ impl Accounts {
             |path: &str| Ok::<_, io::Error>(tree::present(fs::read_to_string(root.join(path)))?.unwrap_or_default());
         let (passwd, group) = (read("etc/passwd")?, read("etc/group")?);
         let main_groups = passwd.lines().filter_map(|line| line.split(':').nth(3)?.parse().ok()).collect();
-        Ok(Self { users: numbered(&passwd), groups: numbered(&group), main_groups })
+        Ok(Self { users: numbered(&passwd), groups: numbered(&group), main_groups, members: members(&group) })
     }
 }
 
@@ -49,6 +51,17 @@ fn numbered(text: &str) -> BTreeMap<String, u32> {
         let mut fields = line.split(':');
         let (name, id) = (fields.next()?, fields.nth(1)?.parse().ok()?);
         (id < FIRST_PERSON && id != 0).then(|| (name.to_owned(), id))
+    };
+    text.lines().filter_map(entry).collect()
+}
+
+/// Takes the names from lines such as `ssl-cert:x:104:postgres,caddy`.
+fn members(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let entry = |line: &str| {
+        let mut fields = line.split(':');
+        let (name, members) = (fields.next()?, fields.nth(2)?);
+        let members = members.split(',').filter(|member| !member.is_empty()).map(str::to_owned);
+        Some((name.to_owned(), members.collect()))
     };
     text.lines().filter_map(entry).collect()
 }
@@ -112,6 +125,14 @@ mod tests {
         assert_eq!(status_ids(status, "Uid:").collect::<Vec<_>>(), [101, 101, 0, 101]);
         assert_eq!(status_ids(status, "Groups:").collect::<Vec<_>>(), [102, 103]);
         assert_eq!(status_ids(status, "Gid:").count(), 0);
+    }
+
+    #[test]
+    fn groups_have_members() {
+        let read = members("ssl-cert:x:104:postgres,caddy\npostgres:x:105:\njunk\n");
+        let of = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        let want = [("ssl-cert".to_owned(), of(&["caddy", "postgres"])), ("postgres".to_owned(), of(&[]))];
+        assert_eq!(read, want.into());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::manager::{Account, Manager};
 use super::runner::{Finished, Runner, Sink, Tools};
 use super::set::{Mark, Package, PackageSet, Providers, State};
 use super::simulation::Simulation;
-use super::{quiet, relative};
+use super::{quiet, relative, words};
 
 /// apk, as Alpine has it.
 #[derive(Debug)]
@@ -43,12 +43,7 @@ impl Apk {
     }
 
     fn succeed(&mut self, rest: &[&str], sink: Sink<'_>) -> Result<String, PackageError> {
-        let finished = self.apk(rest, sink)?;
-        if finished.is_success() {
-            Ok(finished.stdout)
-        } else {
-            Err(PackageError::judge(self.kind(), "apk", &finished.tail))
-        }
+        Ok(self.apk(rest, sink)?.judged(PackageManager::Apk, "apk")?.stdout)
     }
 
     fn read(&self, path: &str) -> Result<String, PackageError> {
@@ -57,20 +52,10 @@ impl Apk {
     }
 
     fn arguments<'a>(request: &'a Packages, names: &[&'a str]) -> Result<Vec<&'a str>, PackageError> {
-        let mut out = Vec::new();
-        for option in &request.options {
-            let defeats = ["--root", "-p", "--force", "-f", "--upgrade", "-u", "--initdb", "--allow-untrusted"];
-            if !option.starts_with('-') || defeats.iter().any(|word| option.starts_with(word)) {
-                return Err(PackageError::new(Fault::BadOption(option.clone())));
-            }
-            out.push(option.as_str());
-        }
-        for name in names {
-            if !is_name(name) {
-                return Err(PackageError::new(Fault::BadName((*name).to_owned())));
-            }
-            out.push(name);
-        }
+        let defeats = ["--root", "-p", "--force", "-f", "--upgrade", "-u", "--initdb", "--allow-untrusted"];
+        words::names(names.iter().copied(), is_name)?;
+        let mut out = words::options(request, &defeats)?;
+        out.extend(names);
         Ok(out)
     }
 }

@@ -17,7 +17,7 @@ use super::manager::{Account, Manager};
 use super::runner::{Finished, Runner, Sink, Tools};
 use super::set::{Mark, PackageSet};
 use super::simulation::Simulation;
-use super::{quiet, relative};
+use super::{listed, quiet, relative, words};
 
 /// apt, as Debian, Ubuntu and their kin have it.
 #[derive(Debug)]
@@ -68,42 +68,32 @@ impl Apt {
             argv.push("-s");
         }
         argv.extend(rest);
-        let finished = self.tools.run_inside(&argv, sink)?;
-        if finished.is_success() { Ok(finished) } else { Err(self.error("apt-get", &finished.tail)) }
+        self.tools.run_inside(&argv, sink)?.judged(PackageManager::Apt, "apt-get")
     }
 
-    fn error(&self, program: &str, tail: &str) -> PackageError {
-        PackageError::judge(self.kind(), program, tail)
-    }
-
-    fn install_arguments(request: &Packages, names: &[&str], mode: &str) -> Result<Vec<String>, PackageError> {
-        let mut out = vec!["--no-install-recommends".to_owned(), mode.to_owned()];
-        for option in &request.options {
-            // These would let apt do what was promised not to happen, or make it wait for an answer.
-            let defeats = [
-                "--allow-",
-                "--force",
-                "--autoremove",
-                "--auto-remove",
-                "--purge",
-                "--assume-no",
-                "-o",
-                "-c",
-                "--option",
-                "--config",
-            ];
-            if !option.starts_with('-') || defeats.iter().any(|word| option.starts_with(word)) {
-                return Err(PackageError::new(Fault::BadOption(option.clone())));
-            }
-            out.push(option.clone());
-        }
-        out.extend(["install".to_owned(), "--".to_owned()]);
-        for name in names {
-            if !is_name(name) {
-                return Err(PackageError::new(Fault::BadName((*name).to_owned())));
-            }
-            out.push((*name).to_owned());
-        }
+    fn install_arguments<'a>(
+        request: &'a Packages,
+        names: &[&'a str],
+        mode: &'a str,
+    ) -> Result<Vec<&'a str>, PackageError> {
+        // These would let apt do what was promised not to happen, or make it wait for an answer.
+        let defeats = [
+            "--allow-",
+            "--force",
+            "--autoremove",
+            "--auto-remove",
+            "--purge",
+            "--assume-no",
+            "-o",
+            "-c",
+            "--option",
+            "--config",
+        ];
+        words::names(names.iter().copied(), is_name)?;
+        let mut out = vec!["--no-install-recommends", mode];
+        out.extend(words::options(request, &defeats)?);
+        out.extend(["install", "--"]);
+        out.extend(names);
         Ok(out)
     }
 }
@@ -114,14 +104,8 @@ impl Manager for Apt {
     }
 
     fn snapshot(&mut self) -> Result<PackageSet, PackageError> {
-        let answer = self.ask(&["dpkg-query", "-W", "-f", parse::FORMAT])?;
-        if !answer.is_success() {
-            return Err(self.error("dpkg-query", &answer.tail));
-        }
-        let auto = self.ask(&["apt-mark", "showauto"])?;
-        if !auto.is_success() {
-            return Err(self.error("apt-mark", &auto.tail));
-        }
+        let answer = self.ask(&["dpkg-query", "-W", "-f", parse::FORMAT])?.judged(self.kind(), "dpkg-query")?;
+        let auto = self.ask(&["apt-mark", "showauto"])?.judged(self.kind(), "apt-mark")?;
         parse::packages(&answer.stdout, &auto.stdout)
             .ok_or_else(|| PackageError::new(Fault::Answer("dpkg-query".into())))
     }
@@ -129,13 +113,13 @@ impl Manager for Apt {
     fn simulate_install(&mut self, request: &Packages, names: &[&str]) -> Result<Simulation, PackageError> {
         let arguments = Self::install_arguments(request, names, "-s")?;
         // What is excluded is left to `Simulation::check`: apt's `name-` would remove a package that is there.
-        let finished = self.apt_get(true, &refs(&arguments), &mut quiet())?;
+        let finished = self.apt_get(true, &arguments, &mut quiet())?;
         Ok(parse::simulation(&finished.stdout))
     }
 
     fn install(&mut self, request: &Packages, names: &[&str], sink: Sink<'_>) -> Result<(), PackageError> {
         let arguments = Self::install_arguments(request, names, "--no-remove")?;
-        self.apt_get(false, &refs(&arguments), sink).map(drop)
+        self.apt_get(false, &arguments, sink).map(drop)
     }
 
     fn simulate_remove(&mut self, names: &[&str]) -> Result<BTreeSet<String>, PackageError> {
@@ -160,8 +144,7 @@ impl Manager for Apt {
             Mark::Manual => "manual",
             Mark::Auto => "auto",
         };
-        let finished = self.ask(&[&["apt-mark", word, "--"], names].concat())?;
-        if finished.is_success() { Ok(()) } else { Err(self.error("apt-mark", &finished.tail)) }
+        self.ask(&[&["apt-mark", word, "--"], names].concat())?.judged(self.kind(), "apt-mark").map(drop)
     }
 
     fn refresh(&mut self, sink: Sink<'_>) -> Result<(), PackageError> {
@@ -182,12 +165,9 @@ impl Manager for Apt {
 
     fn repair(&mut self, sink: Sink<'_>) -> Result<(), PackageError> {
         let argv = ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"];
-        let configured = self.tools.run_inside(&argv, &mut *sink)?;
-        if !configured.is_success() {
-            let error = self.error("dpkg", &configured.tail);
-            if matches!(error.fault, Fault::Locked(_)) {
-                return Err(error);
-            }
+        let configured = self.tools.run_inside(&argv, &mut *sink)?.judged(self.kind(), "dpkg");
+        if let Err(error @ PackageError { fault: Fault::Locked(_), .. }) = configured {
+            return Err(error);
         }
         // It also brings what a half-installed package lacks, so dpkg's own failure above is not yet the last word.
         self.apt_get(false, &["--no-remove", "--fix-broken", "install"], sink).map(drop)
@@ -216,11 +196,8 @@ impl Manager for Apt {
         if names.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let answer = self.ask(&[&["dpkg-query", "-L", "--"], names].concat())?;
-        if !answer.is_success() {
-            return Err(self.error("dpkg-query", &answer.tail));
-        }
-        Ok(answer.stdout.lines().filter(|line| line.starts_with('/')).map(|line| relative(Path::new(line))).collect())
+        let answer = self.ask(&[&["dpkg-query", "-L", "--"], names].concat())?.judged(self.kind(), "dpkg-query")?;
+        Ok(listed(&answer.stdout).collect())
     }
 
     fn scripts(&mut self, name: &str) -> Result<String, PackageError> {
@@ -262,10 +239,6 @@ fn is_name(word: &str) -> bool {
         && !name.ends_with('-')
         && !version.is_empty()
         && version.bytes().all(version_char)
-}
-
-fn refs(words: &[String]) -> Vec<&str> {
-    words.iter().map(String::as_str).collect()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::manager::{Account, Manager};
 use super::runner::{Finished, Runner, Sink, Tools};
 use super::set::{Mark, PackageSet};
 use super::simulation::Simulation;
-use super::{quiet, relative};
+use super::{listed, quiet, words};
 
 /// dnf, as Fedora and its kin have it.
 #[derive(Debug)]
@@ -45,18 +45,16 @@ impl Dnf {
 
     /// Runs dnf for its effect.
     fn act(&mut self, rest: &[&str], sink: Sink<'_>) -> Result<(), PackageError> {
-        let finished = self.dnf(&[&["-y"], rest].concat(), sink)?;
-        if finished.is_success() { Ok(()) } else { Err(self.error("dnf", &finished.tail)) }
+        self.dnf(&[&["-y"], rest].concat(), sink)?.judged(PackageManager::Dnf, "dnf").map(drop)
     }
 
     /// Asks dnf what it would do; it then ends with a failure that is none.
     fn simulate(&mut self, rest: &[&str]) -> Result<parse::Table, PackageError> {
         let finished = self.dnf(&[&["--assumeno"], rest].concat(), &mut quiet())?;
-        let table = parse::table(&finished.stdout);
-        if finished.is_success() || table.is_some() {
-            return Ok(table.unwrap_or_default());
+        match parse::table(&finished.stdout) {
+            Some(table) => Ok(table),
+            None => finished.judged(PackageManager::Dnf, "dnf").map(|_| parse::Table::default()),
         }
-        Err(self.error("dnf", &finished.tail))
     }
 
     fn rpm(&mut self, rest: &[&str]) -> Result<Finished, PackageError> {
@@ -69,37 +67,19 @@ impl Dnf {
         self.tools.run(&argv, &mut quiet())
     }
 
-    fn error(&self, program: &str, tail: &str) -> PackageError {
-        PackageError::judge(self.kind(), program, tail)
-    }
-
-    fn arguments<'a>(request: &'a Packages, names: &[&'a str]) -> Result<Vec<&'a str>, PackageError> {
-        let mut out = Vec::new();
-        for option in &request.options {
-            let defeats =
-                ["--allowerasing", "--installroot", "--root", "-y", "--assume", "--config", "-c", "--setopt=clean_"];
-            if !option.starts_with('-') || defeats.iter().any(|word| option.starts_with(word)) {
-                return Err(PackageError::new(Fault::BadOption(option.clone())));
-            }
-            out.push(option.as_str());
-        }
-        let files = request.files.iter().map(String::as_str);
-        for name in request.exclude.iter().map(String::as_str).chain(names.iter().copied()).chain(files.clone()) {
-            if !is_name(name) {
-                return Err(PackageError::new(Fault::BadName(name.to_owned())));
-            }
-        }
-        out.push("install");
+    fn arguments(request: &Packages, names: &[&str]) -> Result<Vec<String>, PackageError> {
+        let defeats =
+            ["--allowerasing", "--installroot", "--root", "-y", "--assume", "--config", "-c", "--setopt=clean_"];
+        words::names(words::all(request, names), is_name)?;
+        let mut out: Vec<String> = request.exclude.iter().map(|name| format!("--exclude={name}")).collect();
+        out.extend(words::options(request, &defeats)?.into_iter().map(str::to_owned));
+        out.push("install".to_owned());
         if request.files.is_empty() {
-            out.extend(names);
+            out.extend(names.iter().map(ToString::to_string));
         } else {
-            out.extend(files);
+            out.extend(request.files.iter().cloned());
         }
         Ok(out)
-    }
-
-    fn excludes(request: &Packages) -> Vec<String> {
-        request.exclude.iter().map(|name| format!("--exclude={name}")).collect()
     }
 
     fn is_five(&mut self) -> Result<bool, PackageError> {
@@ -117,10 +97,7 @@ impl Manager for Dnf {
     }
 
     fn snapshot(&mut self) -> Result<PackageSet, PackageError> {
-        let rows = self.rpm(&["-qa", "--qf", parse::FORMAT])?;
-        if !rows.is_success() {
-            return Err(self.error("rpm", &rows.tail));
-        }
+        let rows = self.rpm(&["-qa", "--qf", parse::FORMAT])?.judged(self.kind(), "rpm")?;
         let wanted_files = parse::file_requirements(&rows.stdout);
         // The whole list of files is large; most systems require a few dozen by path.
         let files =
@@ -129,18 +106,14 @@ impl Manager for Dnf {
             &["-q", "--disablerepo=*", "repoquery", "--userinstalled", "--qf", "%{name}.%{arch}\\n"],
             &mut quiet(),
         )?;
-        if !user.is_success() {
-            return Err(self.error("dnf", &user.tail));
-        }
+        let user = user.judged(self.kind(), "dnf")?;
         parse::packages(&rows.stdout, &files, &user.stdout)
             .ok_or_else(|| PackageError::new(Fault::Answer("rpm".into())))
     }
 
     fn simulate_install(&mut self, request: &Packages, names: &[&str]) -> Result<Simulation, PackageError> {
-        let excludes = Self::excludes(request);
-        let mut arguments: Vec<&str> = excludes.iter().map(String::as_str).collect();
-        arguments.extend(Self::arguments(request, names)?);
-        let table = self.simulate(&arguments)?;
+        let arguments = Self::arguments(request, names)?;
+        let table = self.simulate(&words::borrowed(&arguments))?;
         let mut out = Simulation { installs: table.installs, removals: table.removals, ..Simulation::default() };
         let changed: Vec<&str> = table.upgrades.keys().chain(table.downgrades.keys()).map(String::as_str).collect();
         if !changed.is_empty() {
@@ -160,10 +133,8 @@ impl Manager for Dnf {
         for module in &request.modules {
             self.act(&["module", "enable", module], &mut *sink)?;
         }
-        let excludes = Self::excludes(request);
-        let mut arguments: Vec<&str> = excludes.iter().map(String::as_str).collect();
-        arguments.extend(Self::arguments(request, names)?);
-        self.act(&arguments, sink)
+        let arguments = Self::arguments(request, names)?;
+        self.act(&words::borrowed(&arguments), sink)
     }
 
     fn simulate_remove(&mut self, names: &[&str]) -> Result<BTreeSet<String>, PackageError> {
@@ -221,11 +192,8 @@ impl Manager for Dnf {
         if names.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let answer = self.rpm(&[&["-ql", "--"], names].concat())?;
-        if !answer.is_success() {
-            return Err(self.error("rpm", &answer.tail));
-        }
-        Ok(answer.stdout.lines().filter(|line| line.starts_with('/')).map(|line| relative(Path::new(line))).collect())
+        let answer = self.rpm(&[&["-ql", "--"], names].concat())?.judged(self.kind(), "rpm")?;
+        Ok(listed(&answer.stdout).collect())
     }
 
     fn scripts(&mut self, name: &str) -> Result<String, PackageError> {

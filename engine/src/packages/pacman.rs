@@ -16,7 +16,7 @@ use super::manager::{Account, Manager};
 use super::runner::{Finished, Runner, Sink, Tools};
 use super::set::{Mark, Package, PackageSet, Providers, State};
 use super::simulation::Simulation;
-use super::{quiet, relative};
+use super::{listed, quiet, relative, words};
 
 /// pacman, as Arch and its kin have it.
 #[derive(Debug)]
@@ -59,33 +59,22 @@ impl Pacman {
         fs::read_to_string(self.tools.root().join(LOCK)).ok()?.trim().parse().ok()
     }
 
-    fn arguments<'a>(request: &'a Packages, names: &[&'a str]) -> Result<Vec<String>, PackageError> {
-        let mut out = Vec::new();
-        for option in &request.options {
-            let defeats = [
-                "--root",
-                "--sysroot",
-                "--dbpath",
-                "--config",
-                "--ask",
-                "-r",
-                "-b",
-                "-d",
-                "--nodeps",
-                "--overwrite",
-                "--dbonly",
-            ];
-            if !option.starts_with('-') || defeats.iter().any(|word| option.starts_with(word)) {
-                return Err(PackageError::new(Fault::BadOption(option.clone())));
-            }
-            out.push(option.clone());
-        }
-        let files = request.files.iter().map(String::as_str);
-        for name in request.exclude.iter().map(String::as_str).chain(names.iter().copied()).chain(files) {
-            if !is_name(name) {
-                return Err(PackageError::new(Fault::BadName(name.to_owned())));
-            }
-        }
+    fn arguments(request: &Packages, names: &[&str]) -> Result<Vec<String>, PackageError> {
+        let defeats = [
+            "--root",
+            "--sysroot",
+            "--dbpath",
+            "--config",
+            "--ask",
+            "-r",
+            "-b",
+            "-d",
+            "--nodeps",
+            "--overwrite",
+            "--dbonly",
+        ];
+        words::names(words::all(request, names), is_name)?;
+        let mut out: Vec<String> = words::options(request, &defeats)?.into_iter().map(str::to_owned).collect();
         out.extend(request.exclude.iter().map(|name| format!("--assume-installed={name}")));
         if request.files.is_empty() {
             out.extend(names.iter().map(ToString::to_string));
@@ -119,7 +108,7 @@ impl Manager for Pacman {
 
     fn simulate_install(&mut self, request: &Packages, names: &[&str]) -> Result<Simulation, PackageError> {
         let arguments = Self::arguments(request, names)?;
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let arguments = words::borrowed(&arguments);
         let how = ["--needed", "--print", "--print-format", "%n %v"];
         let coming = self.succeed(&[&[operation(request)], &how[..], arguments.as_slice()].concat(), &mut quiet())?;
         let now = self.versions()?;
@@ -153,7 +142,7 @@ impl Manager for Pacman {
 
     fn install(&mut self, request: &Packages, names: &[&str], sink: Sink<'_>) -> Result<(), PackageError> {
         let arguments = Self::arguments(request, names)?;
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let arguments = words::borrowed(&arguments);
         // Without a terminal the answer to a conflict is no, and the transaction ends before it begins.
         let how = ["--needed", "--noconfirm", "--noprogressbar"];
         if request.files.is_empty() {
@@ -238,7 +227,7 @@ impl Manager for Pacman {
             return Ok(BTreeSet::new());
         }
         let answer = self.succeed(&[&["-Qlq", "--"], names].concat(), &mut quiet())?;
-        Ok(answer.lines().map(|line| relative(Path::new(line))).collect())
+        Ok(listed(&answer).collect())
     }
 
     fn scripts(&mut self, name: &str) -> Result<String, PackageError> {

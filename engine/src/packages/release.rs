@@ -61,10 +61,10 @@ pub fn plan_release(tx: &Transaction, others: &[&Transaction], now: &PackageSet)
     let candidates: BTreeSet<&str> =
         tx.installed.keys().map(String::as_str).filter(|name| now.installed(name).is_some()).collect();
     let asked_for = |name: &str| {
-        // The claim itself made its own packages manual; only a mark that changed since speaks of somebody else.
-        tx.installed.get(name).is_some_and(|then| then.mark == Mark::Auto)
-            && now.0[name].mark == Mark::Manual
-            && wants(name).is_none()
+        // The claim itself made its own packages manual; only a mark that changed since speaks of somebody else. Of one that
+        // was released already no package is there any more, unless somebody else installed it.
+        let was_auto = || tx.installed.get(name).is_some_and(|then| then.mark == Mark::Auto);
+        wants(name).is_none() && (tx.is_remainder() || was_auto() && now.0[name].mark == Mark::Manual)
     };
     let stays = |name: &str| !candidates.contains(name) || wants(name).is_some() || asked_for(name);
     let held = now.hold(now.installed_names().filter(|name| stays(name)), |name| stays(name));

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use charly_ir::STANDARD_PATH;
+use charly_ir::facts::PackageManager;
 
 use super::error::{Fault, PackageError};
 use super::manager::Account;
@@ -133,6 +134,11 @@ impl Tools {
 }
 
 impl Finished {
+    /// Takes it for an error where the program says that it failed.
+    pub(super) fn judged(self, manager: PackageManager, program: &str) -> Result<Self, PackageError> {
+        if self.is_success() { Ok(self) } else { Err(PackageError::judge(manager, program, &self.tail)) }
+    }
+
     pub(super) fn is_success(&self) -> bool {
         self.exit == Exit::Status(0)
     }

@@ -55,6 +55,8 @@ pub struct Torn {
     pub transfers: Vec<Transfer>,
     /// What stays on purpose.
     pub kept: Vec<Kept>,
+    /// What a purge may take later; absent where that is nothing.
+    pub remainder: Option<Transaction>,
 }
 
 /// How many paths below one of a transaction's are looked up in the manager's books; of more, some are surely data.
@@ -73,14 +75,33 @@ impl Teardown<'_> {
                 if path.starts_with("etc") { &mut out.changed } else { &mut out.data }.insert(path.clone());
             }
         }
-        for name in going {
+        for &name in &going {
             let is_guarded = (!out.edits.is_empty() && !manager.edited(&[name])?.is_empty())
                 || (!out.data.is_empty() && names_any(&manager.scripts(name)?, &out.data));
             if is_guarded {
                 out.guarded.insert(name.to_owned());
             }
         }
+        if !out.guarded.is_empty() {
+            // Whoever owns the data must be able to work with it again: the groups that let them stay, too.
+            let groups = self.groups_of_users()?;
+            for name in going {
+                if !groups.is_empty() && !out.guarded.contains(name) {
+                    let scripts = manager.scripts(name)?;
+                    if groups.iter().any(|group| has_word(&scripts, group)) {
+                        out.guarded.insert(name.to_owned());
+                    }
+                }
+            }
+        }
         Ok(out)
+    }
+
+    /// Returns the groups that the transaction made and that users of its are in.
+    fn groups_of_users(&self) -> Result<BTreeSet<String>, PackageError> {
+        let mut members = self.accounts()?.members;
+        members.retain(|group, members| self.tx.groups.contains(group) && !members.is_disjoint(&self.tx.users));
+        Ok(members.into_keys().collect())
     }
 
     /// Tells whether a path that the transaction made holds anything else than it did, but for what others answer for.
@@ -122,6 +143,9 @@ impl Teardown<'_> {
         purge: bool,
         sink: Sink<'_>,
     ) -> Result<Torn, PackageError> {
+        // Whoever installed such a package again works with the data that an earlier one left.
+        let is_somebodys = self.tx.is_remainder() && !self.plan.asked_for.is_empty();
+        let purge = purge && !is_somebodys;
         let unguarded = Survey { changed: survey.changed.clone(), ..Survey::default() };
         let survey = if purge { &unguarded } else { survey };
         let mut out = Torn { transfers: self.plan.transfers.clone(), ..Torn::default() };
@@ -158,9 +182,35 @@ impl Teardown<'_> {
         }
         let heirs = self.heirs(manager)?;
         self.sweep(manager, survey, &guarded, &heirs, &mut out)?;
-        self.keep_paths(survey, purge, &mut out);
+        let left = self.keep_paths(survey, purge, &mut out);
         self.dismiss(manager, &heirs, &mut out)?;
+        if !left.is_empty() {
+            out.remainder = Some(self.remainder(left, survey, &out.transfers)?);
+        }
         Ok(out)
+    }
+
+    /// Returns what is left of the transaction: nothing that another claim answers for, and no package that is there.
+    fn remainder(&self, left: Vec<Kept>, survey: &Survey, transfers: &[Transfer]) -> Result<Transaction, PackageError> {
+        let passed = |what: &dyn Fn(&Heirloom) -> bool| transfers.iter().any(|transfer| what(&transfer.what));
+        let there = self.accounts()?;
+        let mut rest = self.tx.clone();
+        rest.wanted.clear();
+        rest.upgraded.clear();
+        rest.marked.clear();
+        rest.installed.retain(|name, _| survey.guarded.contains(name));
+        rest.paths.retain(|path, _| {
+            let stays = self.root.join(path).symlink_metadata().is_ok();
+            stays && !passed(&|what| matches!(what, Heirloom::Path(other, _) if other == path))
+        });
+        rest.users.retain(|name| {
+            there.users.contains_key(name) && !passed(&|what| matches!(what, Heirloom::User(other) if other == name))
+        });
+        rest.groups.retain(|name| {
+            there.groups.contains_key(name) && !passed(&|what| matches!(what, Heirloom::Group(other) if other == name))
+        });
+        rest.left = left;
+        Ok(rest)
     }
 
     fn keep_packages(&self, out: &mut Torn) {
@@ -176,23 +226,25 @@ impl Teardown<'_> {
         }
     }
 
-    /// Tells what stays of the survey; packages' scripts may have taken some of it along.
-    fn keep_paths(&self, survey: &Survey, purge: bool, out: &mut Torn) {
+    /// Tells what stays of the survey; packages' scripts may have taken some of it along. Returns what a purge would take.
+    fn keep_paths(&self, survey: &Survey, purge: bool, out: &mut Torn) -> Vec<Kept> {
         // rpm and pacman set an edited file aside under another name.
         let found = |path: &PathBuf| {
             let names = ["", ".rpmsave", ".pacsave"].map(|suffix| format!("{}{suffix}", path.display()));
             names.into_iter().map(PathBuf::from).find(|path| self.root.join(path).symlink_metadata().is_ok())
         };
-        let mut keep = |paths: &BTreeSet<PathBuf>, reason: &str| {
-            for path in paths.iter().filter_map(found) {
-                out.kept.push(Kept { subject: shown(&path), reason: reason.to_owned() });
-            }
+        let kept = |paths: &BTreeSet<PathBuf>, reason: &str| -> Vec<Kept> {
+            let paths = paths.iter().filter_map(found);
+            paths.map(|path| Kept { subject: shown(&path), reason: reason.to_owned() }).collect()
         };
-        keep(&survey.changed, "changed since it was installed");
+        out.kept.extend(kept(&survey.changed, "changed since it was installed"));
+        let mut left = Vec::new();
         if !purge {
-            keep(&survey.edits, "edited since it was installed; `--purge` removes it");
-            keep(&survey.data, "holds data made since it was installed; `--purge` removes it");
+            left.extend(kept(&survey.edits, "edited since it was installed; `--purge` removes it"));
+            left.extend(kept(&survey.data, "holds data made since it was installed; `--purge` removes it"));
         }
+        out.kept.extend(left.iter().cloned());
+        left
     }
 
     /// Decides which packages lose their configuration. Where data or edits are to be kept it stays: packages' own scripts
@@ -318,7 +370,9 @@ impl Teardown<'_> {
         let left = self.accounts()?;
         for (name, gid) in accounts.groups.iter().filter(|(name, _)| left.groups.contains_key(*name)) {
             let is_main = left.main_groups.contains(gid);
-            if used.gids.contains(gid) || is_main {
+            let has_user =
+                left.members.get(name).is_some_and(|members| members.iter().any(|user| left.users.contains_key(user)));
+            if used.gids.contains(gid) || is_main || has_user {
                 out.kept.push(Kept { subject: format!("group {name}"), reason: used_by.into() });
             } else {
                 manager.delete_account(Account::Group(name))?;

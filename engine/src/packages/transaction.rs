@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use charly_ir::digest::Digest;
+use charly_ir::message::Kept;
 use charly_ir::plan::Packages;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,9 @@ pub struct Transaction {
     /// Paths below `/etc` that had been there and that scripts of the packages that came name: they might delete them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub endangered: BTreeSet<PathBuf>,
+    /// What its release left for a purge to take; not empty once it was released.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Kept>,
 }
 
 /// A package that came.
@@ -83,6 +87,41 @@ pub struct Installed {
     /// Whether configuration of a former installation had been left.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub was_residual: bool,
+}
+
+impl Transaction {
+    /// Tells whether it was released already, but for data.
+    pub fn is_remainder(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    /// Takes over all that a former transaction of the same step answers for.
+    pub fn absorb(&mut self, former: &Self, manager: &mut dyn Manager) -> Result<(), PackageError> {
+        // What the former's packages left was there when this began, but is theirs and not to be held dear.
+        let names = self.installed.keys().filter(|name| former.installed.contains_key(*name));
+        let theirs = manager.files(&names.map(String::as_str).collect::<Vec<_>>())?;
+        let is_former = |path: &Path| path.ancestors().any(|above| former.paths.contains_key(above));
+        self.endangered.retain(|path| !theirs.contains(path) && !is_former(path));
+        let Self { wanted, installed, upgraded, marked, users, groups, paths, endangered, left: _ } = former;
+        for (name, package) in installed {
+            let mine = self.installed.entry(name.clone()).or_insert_with(|| package.clone());
+            // What is left of a package now was not there before the former transaction.
+            mine.was_residual = package.was_residual;
+        }
+        for (name, (old, new)) in upgraded {
+            let mine = self.upgraded.entry(name.clone()).or_insert_with(|| (old.clone(), new.clone()));
+            mine.0.clone_from(old);
+        }
+        for (path, digest) in paths {
+            self.paths.entry(path.clone()).or_insert(*digest);
+        }
+        self.wanted.extend(wanted.iter().cloned());
+        self.marked.extend(marked.iter().cloned());
+        self.users.extend(users.iter().cloned());
+        self.groups.extend(groups.iter().cloned());
+        self.endangered.extend(endangered.iter().cloned());
+        Ok(())
+    }
 }
 
 impl Before {

@@ -90,6 +90,8 @@ pub(crate) struct Report {
     pub kept: Vec<Kept>,
     /// What went.
     pub details: Vec<Detail>,
+    /// What it is from now on, where it does not go whole.
+    pub remainder: Option<State>,
 }
 
 impl Want {

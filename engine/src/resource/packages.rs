@@ -16,7 +16,7 @@ use super::{Effect, Report, Undo};
 use crate::ledger::{Entry, Ledger, Record, Resource, State};
 use crate::packages::{
     Before, Fault, Manager, PackageError, PackageSet, Processes, Teardown, Transaction, install, missing, open,
-    plan_release, simulate, snapshot,
+    plan_release, simulate, snapshot, unmarked,
 };
 use crate::process::Stream;
 use crate::venue::Venue;
@@ -48,8 +48,17 @@ impl Desk {
     }
 }
 
-/// Returns what a step would bring. With what is there nothing is run but a look at the manager's books.
-pub(crate) fn look(venue: &Venue, step: &Step) -> Result<Vec<Detail>, WorkError> {
+/// What a look at a step's packages showed.
+#[derive(Debug, Default)]
+pub(crate) struct LookedAtPackages {
+    /// What it would bring.
+    pub details: Vec<Detail>,
+    /// Whether all is there, as asked for and by the marks: an installation would do nothing.
+    pub is_settled: bool,
+}
+
+/// Says what a step would bring. With what is there nothing is run but a look at the manager's books.
+pub(crate) fn look(venue: &Venue, step: &Step) -> Result<LookedAtPackages, WorkError> {
     let request = &*request(venue, step)?;
     if venue.facts.package_manager != Some(request.manager) {
         let what = format!("the venue has no {}, which `{}` needs", request.manager.name(), step.title);
@@ -61,8 +70,10 @@ pub(crate) fn look(venue: &Venue, step: &Step) -> Result<Vec<Detail>, WorkError>
             None => counter.seen.insert(counter.manager.snapshot().map_err(unfit)?).clone(),
         };
         let names = missing(request, &now);
+        let brings = |details| Ok(LookedAtPackages { details, is_settled: false });
         if names.is_empty() {
-            return Ok(Vec::new());
+            let is_settled = unmarked(request, &now).is_empty();
+            return Ok(LookedAtPackages { details: Vec::new(), is_settled });
         }
         // A look builds nothing and fetches nothing.
         let later = match step.action {
@@ -72,19 +83,19 @@ pub(crate) fn look(venue: &Venue, step: &Step) -> Result<Vec<Detail>, WorkError>
         };
         if let Some(later) = later {
             let note = || Some(format!("what it brings shows once it is {later}"));
-            return Ok(names.iter().map(|name| detail(Change::Add, "package", name, note())).collect());
+            return brings(names.iter().map(|name| detail(Change::Add, "package", name, note())).collect());
         }
         match simulate(counter.manager.as_mut(), request, &now, None) {
             Ok(simulation) => {
                 simulation.check(&request.exclude).map_err(unfit)?;
-                Ok(simulation.details())
+                brings(simulation.details())
             }
             // Indexes that were never fetched, or are too old: the run itself fetches them, and a look must not.
             Err(PackageError {
                 fault: Fault::Unknown { .. } | Fault::Unmet | Fault::Offline | Fault::Stale, ..
             }) => {
                 let note = || Some("what it brings shows once the indexes are fetched".to_owned());
-                Ok(names.iter().map(|name| detail(Change::Add, "package", name, note())).collect())
+                brings(names.iter().map(|name| detail(Change::Add, "package", name, note())).collect())
             }
             Err(error) => Err(unfit(error)),
         }
@@ -123,22 +134,21 @@ pub(super) fn converge(effect: &mut Effect<'_>, resource: &Resource) -> Result<(
         let now = manager.snapshot().map_err(failed)?;
         before.finish(manager, &root, &now).map_err(failed)
     })?;
-    if let Some(old) = old {
-        let purge = false;
-        let torn = tear_down(
-            venue,
-            effect.ledger,
-            resource,
-            request.manager,
-            &old,
-            Some(&mut new),
-            purge,
-            index,
-            effect.sink,
-        )?;
-        drop(torn);
+    match old {
+        Some(old) if old.is_remainder() => {
+            venue
+                .desk
+                .with(venue, request.manager, |counter| new.absorb(&old, counter.manager.as_mut()))
+                .map_err(failed)?;
+        }
+        Some(old) => {
+            let purge = false;
+            let heir = Some(&mut new);
+            tear_down(venue, effect.ledger, resource, request.manager, &old, heir, purge, index, effect.sink)?;
+        }
+        None => {}
     }
-    entry.want = State::Packages(serde_json::to_value(new).map_err(|error| WorkError::Plan(error.to_string()))?);
+    entry.want = written(new)?;
     Ok(effect.ledger.append(Record::Own { step: index, resource: resource.clone(), entry: Box::new(entry) })?)
 }
 
@@ -147,23 +157,37 @@ pub(super) fn restore(undo: &mut Undo<'_>, resource: &Resource, entry: &Entry) -
     let kind = undo.venue.facts.package_manager;
     let kind = kind.ok_or_else(|| WorkError::Plan("the venue has no package manager any more".to_owned()))?;
     let venue = undo.venue;
-    let tx = if let Some(tx) = read_transaction(&entry.want) {
-        tx
-    } else {
-        // Cut off before the books were closed: what came is told by what was there before.
-        let before = read_before(entry.found.as_ref().unwrap_or(&entry.before.state))?;
-        venue.desk.with(venue, kind, |counter| {
-            let mut output = streamed(undo.index, undo.sink);
-            let now = snapshot(counter.manager.as_mut(), &mut output).map_err(failed)?;
-            before.finish(counter.manager.as_mut(), &venue.root.outside("/"), &now).map_err(failed)
-        })?
+    let tx = match (&entry.found, read_transaction(&entry.want)) {
+        (None, Some(tx)) => tx,
+        (found, former) => {
+            // Cut off before the books were closed: what came is told by what was there before.
+            let before = read_before(found.as_ref().unwrap_or(&entry.before.state))?;
+            venue
+                .desk
+                .with(venue, kind, |counter| {
+                    let mut output = streamed(undo.index, undo.sink);
+                    let now = snapshot(counter.manager.as_mut(), &mut output)?;
+                    let mut tx = before.finish(counter.manager.as_mut(), &venue.root.outside("/"), &now)?;
+                    if let Some(former) = former {
+                        tx.absorb(&former, counter.manager.as_mut())?;
+                    }
+                    Ok(tx)
+                })
+                .map_err(failed)?
+        }
     };
+    if tx.is_remainder() && !undo.purge {
+        return Ok(Report { kept: tx.left, details: Vec::new(), remainder: Some(entry.want.clone()) });
+    }
     tear_down(venue, undo.ledger, resource, kind, &tx, None, undo.purge, undo.index, undo.sink)
 }
 
 /// Returns what undoing a transaction takes away, as far as the ledger alone can tell.
 pub(crate) fn preview(entry: &Entry) -> Vec<Detail> {
     let Some(tx) = read_transaction(&entry.want) else { return Vec::new() };
+    if tx.is_remainder() {
+        return tx.left.iter().map(|left| detail(Change::Remove, "data", &left.subject, None)).collect();
+    }
     let gone = |(name, package): (&String, &crate::packages::Installed)| {
         detail(Change::Remove, "package", &format!("{name} {}", package.version), None)
     };
@@ -230,13 +254,13 @@ fn tear_down(
         let former = transaction.clone();
         transaction.inherit(tx, &torn.transfers, place + offset);
         if *transaction != former {
-            let state = serde_json::to_value(&*transaction).map_err(|error| WorkError::Plan(error.to_string()))?;
-            entry.want = State::Packages(state);
+            entry.want = written(transaction.clone())?;
             ledger.append(Record::Own { step: index, resource: other.clone(), entry: Box::new(entry.clone()) })?;
         }
     }
     let details = torn.removed.iter().map(|name| detail(Change::Remove, "package", name, None)).collect();
-    Ok(Report { kept: torn.kept, details })
+    let remainder = torn.remainder.map(written).transpose()?;
+    Ok(Report { kept: torn.kept, details, remainder })
 }
 
 fn request<'s>(venue: &Venue, step: &'s Step) -> Result<Cow<'s, Packages>, WorkError> {
@@ -279,6 +303,10 @@ fn read_before(state: &State) -> Result<Before, WorkError> {
         return Err(WorkError::Plan("the ledger does not say what packages there were before".to_owned()));
     };
     serde_json::from_value(value.clone()).map_err(|error| WorkError::Plan(format!("the ledger's packages: {error}")))
+}
+
+fn written(tx: Transaction) -> Result<State, WorkError> {
+    serde_json::to_value(tx).map(State::Packages).map_err(|error| WorkError::Plan(error.to_string()))
 }
 
 fn read_transaction(state: &State) -> Option<Transaction> {

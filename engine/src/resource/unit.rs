@@ -63,7 +63,7 @@ pub(super) fn restore(undo: &mut Undo<'_>, user: bool, name: &str, before: &Unit
         set(undo.venue, user, name, before)?;
     }
     let what = if user { "user unit" } else { "unit" };
-    Ok(Report { kept: Vec::new(), details: vec![detail(Change::Remove, what, name, None)] })
+    Ok(Report { kept: Vec::new(), details: vec![detail(Change::Remove, what, name, None)], remainder: None })
 }
 
 /// Lets systemd read unit files anew, after some were placed or removed.

@@ -6,7 +6,8 @@ use charly_ir::Digest;
 use charly_ir::boot::BootMark;
 use charly_ir::frame::Frame;
 use charly_ir::message::{
-    Apply, Change, DeployState, Diff, Done, Event, Mode, Need, Outcome, Problem, RebootPolicy, Reply, Request, Verdict,
+    Apply, Change, DeployState, Diff, Done, Event, Mode, Need, Outcome, Problem, RebootPolicy, Reply, Request,
+    Retrieval, Verdict,
 };
 use charly_ir::plan::{Action, FORMAT, Gate, InstallPlan};
 
@@ -43,7 +44,7 @@ impl Session<'_> {
         judge_steps(apply, &looked)?;
         let stale = stale(&mut hands, &deploy, &apply.plan, old.as_ref()).map_err(stop)?;
         let gates = looked.gates();
-        self.show(&mut hands, &looked, &stale, &gates).map_err(stop)?;
+        self.show(&mut hands, apply, &looked, &stale, &gates).map_err(stop)?;
         if apply.mode == Mode::DryRun {
             return Ok(Done::verdict(Verdict::Ok));
         }
@@ -90,6 +91,7 @@ impl Session<'_> {
     fn show(
         &mut self,
         hands: &mut Hands,
+        apply: &Apply,
         looked: &Looked,
         stale: &[(Side, Release)],
         gates: &BTreeSet<Gate>,
@@ -97,10 +99,16 @@ impl Session<'_> {
         let mut steps = looked.diffs.clone();
         for (side, releases) in by_side(stale) {
             if let Some(party) = hands.of(side) {
-                steps.extend(party.preview(&releases)?);
+                steps.extend(party.preview(&releases, ReleaseOptions::default())?);
             }
         }
-        self.peer.send(Reply::Diff(Diff { steps, gates: gates.clone(), warnings: looked.warnings.clone() }));
+        let tokens = self.settings.facts.user.tokens();
+        let artifacts = apply.plan.candies.iter().flat_map(|candy| &candy.artifacts);
+        let retrieves = artifacts
+            .map(|artifact| Retrieval { path: artifact.path.resolve(&tokens), to: artifact.retrieve_to.clone() })
+            .collect();
+        let (gates, warnings) = (gates.clone(), looked.warnings.clone());
+        self.peer.send(Reply::Diff(Diff { steps, gates, warnings, retrieves }));
         Ok(())
     }
 
@@ -395,6 +403,7 @@ fn record_of(apply: &Apply, state: DeployState) -> DeployRecord {
         requires: candy.requires.clone(),
         steps: candy.steps.iter().map(|step| step.id.clone()).collect(),
         digest: Some(candy.digest()),
+        artifacts: candy.artifacts.iter().map(|artifact| artifact.path.clone()).collect(),
     });
     DeployRecord { layers: apply.layers.clone(), candies: candies.collect(), state, updated_s: now_s() }
 }

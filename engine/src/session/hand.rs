@@ -256,8 +256,12 @@ impl Party for Hand {
         Ok(known.chain(claimed).collect())
     }
 
-    fn preview(&mut self, steps: &[Release]) -> Result<Vec<StepDiff>, WorkError> {
-        Ok(worker::preview(self.book(), steps))
+    fn remains_of(&mut self, deploy: &DeployId) -> Result<BTreeSet<StepKey>, WorkError> {
+        Ok(self.book().remains_of(deploy).map(|(key, _)| key).collect())
+    }
+
+    fn preview(&mut self, steps: &[Release], options: ReleaseOptions) -> Result<Vec<StepDiff>, WorkError> {
+        Ok(worker::preview(self.book(), steps, options))
     }
 
     fn release(

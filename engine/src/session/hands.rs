@@ -15,6 +15,8 @@ pub(crate) trait Party {
     fn interrupted(&mut self) -> Option<Interrupted>;
     fn deploy(&mut self, deploy: &DeployId) -> Result<Option<DeployRecord>, WorkError>;
     fn steps_of(&mut self, deploy: &DeployId) -> Result<BTreeSet<StepKey>, WorkError>;
+    /// Returns the steps of a deploy that are gone but for data.
+    fn remains_of(&mut self, deploy: &DeployId) -> Result<BTreeSet<StepKey>, WorkError>;
     fn look(&mut self, deploy: &DeployId, apply: &Apply) -> Result<Looked, WorkError>;
     fn supply(&mut self, manifest: &Manifest) -> Result<(), WorkError>;
     /// Returns the blobs that it still lacks of those that a look found wanted.
@@ -23,7 +25,7 @@ pub(crate) trait Party {
     fn blob(&mut self, bytes: &[u8]) -> Result<(), WorkError>;
     fn begin(&mut self, run: &str, deploy: &DeployId, what: &str) -> Result<(), WorkError>;
     fn record(&mut self, deploy: &DeployId, record: Option<DeployRecord>) -> Result<(), WorkError>;
-    fn preview(&mut self, steps: &[Release]) -> Result<Vec<StepDiff>, WorkError>;
+    fn preview(&mut self, steps: &[Release], options: ReleaseOptions) -> Result<Vec<StepDiff>, WorkError>;
     fn converge(
         &mut self,
         apply: &Apply,
@@ -94,6 +96,15 @@ impl Hands {
         let mut all = Vec::new();
         for (side, party) in &mut self.parties {
             all.extend(party.steps_of(deploy)?.into_iter().map(|key| (*side, key)));
+        }
+        Ok(all)
+    }
+
+    /// Returns the steps of a deploy that are gone but for data, and whose they were.
+    pub(crate) fn remains_of(&mut self, deploy: &DeployId) -> Result<Vec<(Side, StepKey)>, WorkError> {
+        let mut all = Vec::new();
+        for (side, party) in &mut self.parties {
+            all.extend(party.remains_of(deploy)?.into_iter().map(|key| (*side, key)));
         }
         Ok(all)
     }

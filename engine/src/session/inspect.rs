@@ -1,6 +1,6 @@
 //! Tells what is known, and evaluates checks.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use charly_ir::message::{
     CheckRequest, CheckResult, Claim, Done, Drifted, Event, Inspect, Owned, Problem, Reply, Report, Verdict,
@@ -9,8 +9,6 @@ use charly_ir::message::{
 use super::hand::Hand;
 use super::{Session, summarize, untouched, venue};
 use crate::ledger::{Entry, Resource, State};
-use crate::resource::path;
-use crate::tree::{self, Node};
 use crate::venue::Side;
 use crate::worker::{WorkError, deploy_name};
 
@@ -118,53 +116,6 @@ impl Session<'_> {
             many => Done::verdict(Verdict::Failed(Problem::new(format!("{many} checks failed")))),
         }
     }
-
-    /// Sends a file to the controller, waiting for it to appear.
-    pub(super) fn fetch(&mut self, path: &charly_ir::Text, wait_s: u32) -> Done {
-        match self.try_fetch(path, wait_s) {
-            Ok(()) => Done::verdict(Verdict::Ok),
-            Err(error) => untouched(&error),
-        }
-    }
-
-    fn try_fetch(&mut self, path: &charly_ir::Text, wait_s: u32) -> Result<(), WorkError> {
-        let venue = venue(self.settings, Side::User)?;
-        let path = venue.resolve(path);
-        let deadline = Instant::now() + Duration::from_secs(wait_s.into());
-        // The file comes when some service gets round to it, and nothing tells of that but the file.
-        let look = || path::observe(&venue, &path).map_err(|error| unreadable(error, &path, &venue.facts.user.name));
-        while look()? == Node::Absent && Instant::now() < deadline {
-            if self.settings.cancel.is_requested() {
-                return Err(WorkError::Cancelled);
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        let Node::File { digest, size, .. } = look()? else {
-            return Err(WorkError::Plan(format!("`{path}` did not appear within {wait_s} s")));
-        };
-        self.peer.send(Reply::Blob { digest, size });
-        let mut file = tree::open_file(&venue.root, &path)?;
-        let mut buffer = vec![0; charly_ir::frame::MAX_CHUNK];
-        loop {
-            let n = std::io::Read::read(&mut file, &mut buffer)
-                .map_err(|source| tree::TreeError::new("read", &path, source))?;
-            if n == 0 {
-                return Ok(());
-            }
-            self.peer.send_chunk(&buffer[..n]);
-        }
-    }
-}
-
-/// Says who may not read what is to be brought back. It is read with the login user's rights, whatever the deploy's steps had.
-fn unreadable(error: tree::TreeError, path: &str, user: &str) -> WorkError {
-    if error.source.kind() != std::io::ErrorKind::PermissionDenied {
-        return error.into();
-    }
-    let what = format!("`{path}` cannot be brought back: `{user}` may not read it");
-    WorkError::Program(Box::new(
-        Problem::new(what).hint("have the candy make it readable for the user it is deployed by"),
-    ))
 }
 
 fn owned_of((resource, entry): &(Resource, Entry)) -> Owned {
@@ -200,5 +151,6 @@ fn claims(entry: &Entry) -> Vec<Claim> {
 }
 
 fn unknown(name: &str) -> WorkError {
-    WorkError::Plan(format!("this venue holds no deploy `{name}`"))
+    let problem = Problem::new(format!("this venue holds no deploy `{name}`"));
+    WorkError::Unfit(Box::new(problem.hint("`charly bundle list` shows what is deployed")))
 }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod deliver;
+mod fetch;
 mod hand;
 mod hands;
 mod inspect;
@@ -71,6 +72,7 @@ pub fn serve(settings: &Settings, peer: &mut dyn Peer, probe: Option<MakeProbe>)
         Frame::Message(Request::Apply(apply)) => apply.sudo_password.clone(),
         Frame::Message(Request::Remove(remove)) => remove.sudo_password.clone(),
         Frame::Message(Request::Deliver(deliver)) => deliver.sudo_password.clone(),
+        Frame::Message(Request::Fetch(fetch)) => fetch.sudo_password.clone(),
         _ => None,
     };
     let mut session = Session { settings, peer, probe, sudo_password };
@@ -80,7 +82,7 @@ pub fn serve(settings: &Settings, peer: &mut dyn Peer, probe: Option<MakeProbe>)
         Frame::Message(Request::Check(request)) => session.check(&request),
         Frame::Message(Request::Inspect(inspect)) => session.inspect(&inspect),
         Frame::Message(Request::Deliver(order)) => session.deliver(&order),
-        Frame::Message(Request::Fetch { path, wait_s }) => session.fetch(&path, wait_s),
+        Frame::Message(Request::Fetch(fetch)) => session.fetch(&fetch),
         _ => Done::verdict(Verdict::Invalid(Problem::new("the controller spoke out of turn"))),
     };
     peer.send(Reply::Done(done));

@@ -7,7 +7,8 @@ use charly_ir::message::{DeployState, Diff, Done, Event, Mode, Problem, Remove, 
 
 use super::apply::{by_side, ended, in_order_of_undoing};
 use super::{Session, untouched};
-use crate::ledger::{DeployId, DeployRecord};
+use crate::ledger::{DeployId, DeployRecord, StepKey};
+use crate::venue::Side;
 use crate::worker::{ReleaseOptions, Tally, WorkError, pending_problem};
 
 impl Session<'_> {
@@ -21,32 +22,46 @@ impl Session<'_> {
         let mut hands = self.reading().map_err(stop)?;
         let known = hands.deploy(&deploy).map_err(stop)?;
         let steps = hands.steps_of(&deploy).map_err(stop)?;
-        if known.is_none() && steps.is_empty() {
+        let remains = hands.remains_of(&deploy).map_err(stop)?;
+        if known.is_none() && steps.is_empty() && (remains.is_empty() || !remove.purge) {
             if remove.mode != Mode::DryRun {
                 self.sweep(&remove.run, &deploy);
             }
-            return Err(Box::new(unknown(&deploy)));
+            return Err(Box::new(unknown(&deploy, &remains)));
         }
         if remove.mode != Mode::DryRun {
-            hands = self.writing(&remove.run, &deploy, false).map_err(stop)?;
+            let asks_root = remove.purge && remains.iter().any(|(side, _)| *side == Side::System);
+            hands = self.writing(&remove.run, &deploy, asks_root).map_err(stop)?;
         }
         // Once more: what was read before the lock was had may have changed.
         let old = hands.deploy(&deploy).map_err(stop)?;
+        let mut remains = if remove.purge { hands.remains_of(&deploy).map_err(stop)? } else { Vec::new() };
+        let is_named = |candy: &String| remove.layers.is_empty() || remove.layers.contains(candy);
+        remains.retain(|(_, key)| is_named(&key.candy));
+        let is_held = |layer: &String| old.iter().flat_map(|old| &old.candies).any(|candy| candy.name == *layer);
+        let layers: Vec<String> = remove
+            .layers
+            .iter()
+            .filter(|layer| is_held(layer) || !remains.iter().any(|(_, key)| key.candy == **layer))
+            .cloned()
+            .collect();
         let stays = match &old {
             Some(old) if !remove.layers.is_empty() => {
-                Some(without(old, &remove.layers, &remove.deploy)?).filter(|stays| !stays.layers.is_empty())
+                Some(without(old, &layers, &remove.deploy)?).filter(|stays| !stays.layers.is_empty())
             }
+            None if !layers.is_empty() => return Err(Box::new(unknown(&deploy, &remains))),
             _ => None,
         };
         let mut steps = hands.steps_of(&deploy).map_err(stop)?;
         if let Some(stays) = &stays {
             steps.retain(|(_, key)| !stays.candies.iter().any(|candy| candy.name == key.candy));
         }
+        steps.extend(remains);
         let releases = in_order_of_undoing(steps, old.as_ref(), 0);
         let mut diffs = Vec::new();
         for (side, run) in by_side(&releases) {
             if let Some(party) = hands.of(side) {
-                diffs.extend(party.preview(&run).map_err(stop)?);
+                diffs.extend(party.preview(&run, options_of(remove)).map_err(stop)?);
             }
         }
         self.peer.send(Reply::Diff(Diff { steps: diffs, ..Diff::default() }));
@@ -81,7 +96,7 @@ impl Session<'_> {
         hands: &mut super::hands::Hands,
         remove: &Remove,
         deploy: &DeployId,
-        releases: &[(crate::venue::Side, crate::worker::Release)],
+        releases: &[(Side, crate::worker::Release)],
         old: Option<DeployRecord>,
         stays: Option<&DeployRecord>,
         tally: &mut Tally,
@@ -92,11 +107,7 @@ impl Session<'_> {
             under_way.clone().map_or(Ok(()), |record| party.record(deploy, Some(record)))
         })?;
         self.event(Event::RunStarted { steps: u32::try_from(releases.len()).unwrap_or(u32::MAX) });
-        let options = ReleaseOptions {
-            keep_repo_changes: remove.keep_repo_changes,
-            keep_services: remove.keep_services,
-            purge: remove.purge,
-        };
+        let options = options_of(remove);
         for (side, run) in by_side(releases) {
             let Some(party) = hands.of(side) else { continue };
             let peer = &mut self.peer;
@@ -109,9 +120,21 @@ impl Session<'_> {
     }
 }
 
-fn unknown(deploy: &DeployId) -> Done {
+fn options_of(remove: &Remove) -> ReleaseOptions {
+    let Remove { keep_repo_changes, keep_services, purge, .. } = *remove;
+    ReleaseOptions { keep_repo_changes, keep_services, purge }
+}
+
+fn unknown(deploy: &DeployId, remains: &[(Side, StepKey)]) -> Done {
     let problem = Problem::new(format!("this venue holds no deploy `{}`", deploy.name));
-    Done::verdict(Verdict::Invalid(problem.hint("`charly bundle list` shows what is deployed")))
+    let candies: BTreeSet<_> = remains.iter().map(|(_, key)| format!("`{}`", key.candy)).collect();
+    let candies: Vec<_> = candies.into_iter().collect();
+    Done::verdict(Verdict::Invalid(problem.hint(if candies.is_empty() {
+        "`charly bundle list` shows what is deployed".to_owned()
+    } else {
+        let name = &deploy.name;
+        format!("data of {} was kept; `charly bundle del {name} --purge` removes it", candies.join(", "))
+    })))
 }
 
 /// Returns what a deploy is without some layers, and without the candies that only they needed.

@@ -9,11 +9,12 @@ use std::process::{Child, ChildStdin, ChildStdout};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use charly_ir::Digest;
+use charly_ir::facts::Facts;
 use charly_ir::frame::{self, Frame, MAGIC};
 use charly_ir::message::{
-    Apply, Deliver, Delivered, Event, Kept, Manifest, Need, Problem, Reply, Request, SecretValue, StepDiff,
+    Apply, Deliver, Delivered, Event, Fetch, Kept, Manifest, Need, Problem, Reply, Request, SecretValue, StepDiff,
 };
+use charly_ir::{Digest, Text};
 use serde::{Deserialize, Serialize};
 
 use super::hand::{Hand, Looked};
@@ -31,12 +32,13 @@ use crate::worker::{Release, ReleaseOptions, Tally, WorkError};
 #[derive(Debug, Serialize, Deserialize)]
 enum Call {
     Open {
-        facts: Box<charly_ir::facts::Facts>,
+        facts: Box<Facts>,
         holder: Holder,
     },
     Interrupted,
     Deploy(DeployId),
     StepsOf(DeployId),
+    RemainsOf(DeployId),
     Look {
         deploy: DeployId,
         apply: Box<Apply>,
@@ -57,7 +59,10 @@ enum Call {
         deploy: DeployId,
         record: Option<DeployRecord>,
     },
-    Preview(Vec<Release>),
+    Preview {
+        steps: Vec<Release>,
+        options: ReleaseOptions,
+    },
     Converge(BTreeSet<u32>),
     Owe {
         reboots: BTreeSet<u32>,
@@ -72,6 +77,13 @@ enum Call {
     /// Make root's container storage hold an image; what the controller says meanwhile follows as `Said` and chunks.
     Deliver(Box<Deliver>),
     Said(Box<Request>),
+    /// Read an artifact of a deploy. No ledger need be opened for it.
+    Fetch {
+        facts: Box<Facts>,
+        deploy: DeployId,
+        path: Text,
+        wait_s: u32,
+    },
     /// Answered by nothing: what is under way ends at its next step boundary, or at once the second time.
     Cancel,
 }
@@ -91,6 +103,11 @@ enum Answer {
     /// For the controller.
     Said(Box<Reply>),
     Delivered(Delivered),
+    /// A file, whose bytes follow as chunks, and then `Done`.
+    File {
+        digest: Digest,
+        size: u64,
+    },
     /// The venue does not reboot.
     Refused(Problem),
     Failed(Failure),
@@ -125,6 +142,7 @@ pub(super) struct RootHand {
     child: Child,
     writer: Option<BufWriter<ChildStdin>>,
     reader: BufReader<ChildStdout>,
+    facts: Facts,
     cancel: Cancel,
 }
 
@@ -136,7 +154,7 @@ impl RootHand {
         password: Option<&SecretValue>,
     ) -> Result<Self, WorkError> {
         let mut hand = Self::connect(settings, password)?;
-        let (facts, holder) = (Box::new(settings.facts.clone()), holder.clone());
+        let (facts, holder) = (Box::new(hand.facts.clone()), holder.clone());
         hand.done(&Call::Open { facts, holder })?;
         Ok(hand)
     }
@@ -146,7 +164,7 @@ impl RootHand {
         let cancel = settings.cancel.clone();
         let Started { child, stdin, stdout } = Sudo::default().start(password, &cancel)?;
         let (writer, reader) = (BufWriter::new(stdin), BufReader::new(stdout));
-        Ok(Self { child, writer: Some(writer), reader, cancel })
+        Ok(Self { child, writer: Some(writer), reader, facts: settings.facts.clone(), cancel })
     }
 
     /// Has root's engine deliver an image, and passes on what it and the controller have to say to one another.
@@ -185,6 +203,23 @@ impl RootHand {
         }
     }
 
+    /// Has root's engine read an artifact, and passes it on.
+    pub(super) fn fetch(&mut self, deploy: &DeployId, fetch: &Fetch, peer: &mut dyn Peer) -> Result<(), WorkError> {
+        let facts = Box::new(self.facts.clone());
+        let (deploy, path, wait_s) = (deploy.clone(), fetch.path.clone(), fetch.wait_s);
+        self.say(&Call::Fetch { facts, deploy, path, wait_s })?;
+        let mut told = 0;
+        loop {
+            match self.hear(&mut told)? {
+                Frame::Message(Answer::File { digest, size }) => peer.send(Reply::Blob { digest, size }),
+                Frame::Chunk(bytes) => peer.send_chunk(&bytes),
+                Frame::Message(Answer::Done) => return Ok(()),
+                Frame::Message(Answer::Failed(failure)) => return Err(failure.into()),
+                Frame::Message(other) => return Err(unexpected(&other)),
+            }
+        }
+    }
+
     fn pass_on(&mut self, frame: Incoming) -> Result<(), WorkError> {
         match frame {
             Frame::Message(request) => self.say(&Call::Said(Box::new(request))),
@@ -208,20 +243,30 @@ impl RootHand {
     fn answer(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Answer, WorkError> {
         let mut told = 0;
         loop {
-            if self.cancel.is_requested() && told == 0 || self.cancel.is_hard() && told == 1 {
-                told += 1;
+            match self.hear(&mut told)? {
+                Frame::Message(Answer::Event(event)) => sink(event),
+                Frame::Message(Answer::Failed(failure)) => return Err(failure.into()),
+                Frame::Message(answer) => return Ok(answer),
+                Frame::Chunk(_) => return Err(gone(&io::ErrorKind::InvalidData.into())),
+            }
+        }
+    }
+
+    /// Waits for what root's engine says next, and passes a cancel on meanwhile; `told` counts those passed on.
+    fn hear(&mut self, told: &mut u32) -> Result<Frame<Answer>, WorkError> {
+        loop {
+            if self.cancel.is_requested() && *told == 0 || self.cancel.is_hard() && *told == 1 {
+                *told += 1;
                 self.say(&Call::Cancel)?;
             }
             if self.reader.buffer().is_empty() && !self.is_readable(true)? {
                 continue;
             }
-            match frame::read::<Answer>(&mut self.reader) {
-                Ok(Some(Frame::Message(Answer::Event(event)))) => sink(event),
-                Ok(Some(Frame::Message(Answer::Failed(failure)))) => return Err(failure.into()),
-                Ok(Some(Frame::Message(answer))) => return Ok(answer),
-                Ok(_) => return Err(gone(&io::ErrorKind::UnexpectedEof.into())),
-                Err(error) => return Err(gone(&io::Error::other(error))),
-            }
+            return match frame::read::<Answer>(&mut self.reader) {
+                Ok(Some(frame)) => Ok(frame),
+                Ok(None) => Err(gone(&io::ErrorKind::UnexpectedEof.into())),
+                Err(error) => Err(gone(&io::Error::other(error))),
+            };
         }
     }
 
@@ -286,6 +331,13 @@ impl Party for RootHand {
         }
     }
 
+    fn remains_of(&mut self, deploy: &DeployId) -> Result<BTreeSet<StepKey>, WorkError> {
+        match self.call(&Call::RemainsOf(deploy.clone()), &mut |_| {})? {
+            Answer::Steps(steps) => Ok(steps),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     fn look(&mut self, deploy: &DeployId, apply: &Apply) -> Result<Looked, WorkError> {
         // It is root already: the password is none of its business.
         let apply = Apply { sudo_password: None, ..apply.clone() };
@@ -325,8 +377,8 @@ impl Party for RootHand {
         self.done(&Call::Record { deploy: deploy.clone(), record })
     }
 
-    fn preview(&mut self, steps: &[Release]) -> Result<Vec<StepDiff>, WorkError> {
-        match self.call(&Call::Preview(steps.to_vec()), &mut |_| {})? {
+    fn preview(&mut self, steps: &[Release], options: ReleaseOptions) -> Result<Vec<StepDiff>, WorkError> {
+        match self.call(&Call::Preview { steps: steps.to_vec(), options }, &mut |_| {})? {
             Answer::Preview(diffs) => Ok(diffs),
             other => Err(unexpected(&other)),
         }
@@ -417,6 +469,20 @@ pub fn serve_root(reader: impl Read + Send + 'static, mut writer: impl Write) ->
                 continue;
             }
         };
+        if let Call::Fetch { facts, deploy, path, wait_s } = call {
+            let settings = settings(*facts, &keeper.cancel);
+            let answer = match super::fetch::find_as_root(&settings, &deploy, &path, wait_s) {
+                Ok(found) => {
+                    frame::write_message(&mut writer, &Answer::File { digest: found.digest, size: found.size })?;
+                    let sent = found.send(|bytes| frame::write_chunk(&mut writer, bytes).map_err(|error| gone(&error)));
+                    sent.map_or_else(|error| Answer::Failed(error.into()), |()| Answer::Done)
+                }
+                Err(error) => Answer::Failed(error.into()),
+            };
+            frame::write_message(&mut writer, &answer)?;
+            writer.flush()?;
+            continue;
+        }
         if let Call::Deliver(order) = &call {
             let mut front = Front { calls: &calls, writer: &mut writer, cancel: &keeper.cancel };
             let answer = super::deliver::as_root(order, &mut front, &keeper.cancel);
@@ -503,12 +569,7 @@ impl Keeper {
 
     fn carry_out(&mut self, call: Call, sink: &mut dyn FnMut(Event)) -> Result<Answer, WorkError> {
         if let Call::Open { facts, holder } = call {
-            let settings = Settings {
-                root: "/".into(),
-                facts: *facts,
-                reboot: Reboot::of_this_machine(),
-                cancel: self.cancel.clone(),
-            };
+            let settings = settings(*facts, &self.cancel);
             self.hand = Some(Hand::writing(venue(&settings, Side::System)?, holder, None)?);
             return Ok(Answer::Done);
         }
@@ -524,12 +585,17 @@ impl Keeper {
         }
         let hand = self.hand.as_mut().ok_or_else(|| WorkError::Plan("the ledger was not opened".to_owned()))?;
         Ok(match call {
-            Call::Open { .. } | Call::Close | Call::Reboot | Call::Cancel | Call::Deliver(_) | Call::Said(_) => {
-                Answer::Done
-            }
+            Call::Open { .. }
+            | Call::Close
+            | Call::Reboot
+            | Call::Cancel
+            | Call::Deliver(_)
+            | Call::Said(_)
+            | Call::Fetch { .. } => Answer::Done,
             Call::Interrupted => Answer::Interrupted(hand.interrupted()),
             Call::Deploy(id) => Answer::Deploy(hand.deploy(&id)?),
             Call::StepsOf(id) => Answer::Steps(hand.steps_of(&id)?),
+            Call::RemainsOf(id) => Answer::Steps(hand.remains_of(&id)?),
             Call::Look { deploy, apply } => {
                 let looked = hand.look(&deploy, &apply)?;
                 self.apply = Some(*apply);
@@ -543,7 +609,7 @@ impl Keeper {
             Call::BeginBlob { digest, size, from } => hand.begin_blob(digest, size, from).map(|()| Answer::Done)?,
             Call::Begin { run, deploy, what } => hand.begin(&run, &deploy, &what).map(|()| Answer::Done)?,
             Call::Record { deploy, record } => hand.record(&deploy, record).map(|()| Answer::Done)?,
-            Call::Preview(steps) => Answer::Preview(hand.preview(&steps)?),
+            Call::Preview { steps, options } => Answer::Preview(hand.preview(&steps, options)?),
             Call::Converge(indices) => {
                 let mut tally = Tally::default();
                 let apply = self.apply.as_ref().ok_or_else(|| WorkError::Plan("no plan was sent".to_owned()))?;
@@ -558,6 +624,11 @@ impl Keeper {
             }
         })
     }
+}
+
+/// Returns where root's engine works: on this machine, for a user that the front names.
+fn settings(facts: Facts, cancel: &Cancel) -> Settings {
+    Settings { root: "/".into(), facts, reboot: Reboot::of_this_machine(), cancel: cancel.clone() }
 }
 
 impl Work {

@@ -7,6 +7,7 @@ mod node;
 mod place;
 mod root;
 
+pub(crate) use node::is_nothing;
 pub use node::{Node, glance, observe, open_file};
 pub use place::{Content, Placed, make_dir, make_link, place_file, remove, remove_tree, sweep};
 pub use root::{Root, Spot, Trust};

@@ -203,7 +203,7 @@ fn mtime_ns(stat: &Stat) -> Option<i64> {
 }
 
 /// Tells whether an error means that there is nothing at a path.
-pub(super) fn is_nothing(error: &io::Error) -> bool {
+pub(crate) fn is_nothing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 

@@ -12,7 +12,7 @@ use super::WorkError;
 use super::lower::{Lowered, lower};
 use crate::ledger::{Book, DeployId, Entry, Resource, State, StepKey};
 use crate::resource::{self, Source, Want, path};
-use crate::tree::{self, Node};
+use crate::tree::{self, Node, TreeError};
 use crate::venue::{Side, Venue};
 
 /// What a plan comes down to on one side of a venue.
@@ -71,6 +71,8 @@ pub(crate) struct Wanted {
     pub implied: bool,
     /// Whether the venue has it so.
     pub met: bool,
+    /// Whether the ledger alone is to learn of it: the venue had it so before anybody claimed it.
+    pub idle: bool,
 }
 
 /// Tells which side carries a step out.
@@ -241,10 +243,14 @@ impl Assessor<'_> {
     fn compare_one(&mut self, task: &mut Task, claim: &Claim, want: Want, implied: bool) -> Result<bool, WorkError> {
         let entry = self.book.entries.get(&want.resource);
         self.judge_claims(claim, &want, entry, implied)?;
+        let mut idle = false;
         let (met, change, note) = match &want.resource {
             // Whatever mode a folder above has, it is not this step's to judge.
             Resource::Path(path) if implied && self.is_folder(path) => (true, Change::Keep, None),
-            Resource::Packages(_) => self.look_at_packages(task, entry)?,
+            Resource::Packages(_) => {
+                let met = self.look_at_packages(task, entry, &mut idle)?;
+                (met, Change::Add, None)
+            }
             _ => self.look(task, &want, entry)?,
         };
         let claimed = entry.is_some_and(|entry| {
@@ -261,7 +267,7 @@ impl Assessor<'_> {
             self.planned.insert(want.resource.clone(), (want.state.clone(), claim.clone(), implied));
         }
         if !task.wants.iter().any(|wanted| wanted.want.resource == want.resource) {
-            task.wants.push(Wanted { want, implied, met });
+            task.wants.push(Wanted { want, implied, met, idle });
         }
         Ok(met && claimed)
     }
@@ -276,7 +282,12 @@ impl Assessor<'_> {
         if let Resource::Command(_) = &want.resource {
             return Ok(self.look_at_command(task));
         }
-        let looked = resource::look(self.venue, want, self.key)?;
+        let looked = match resource::look(self.venue, want, self.key) {
+            Err(WorkError::Tree(error)) if self.is_blind_for(&error) => {
+                return Ok((false, Change::Unknown, Some("only root can tell".to_owned())));
+            }
+            looked => looked?,
+        };
         let Some(difference) = looked.difference else { return Ok((true, Change::Keep, None)) };
         if looked.absent {
             let gone = entry.is_some_and(|entry| entry.found.is_none()).then(|| "it was removed since".to_owned());
@@ -289,18 +300,22 @@ impl Assessor<'_> {
         Ok((false, Change::Change, Some(note)))
     }
 
-    /// Packages are there when none that the step names is missing and the books on them are closed.
-    fn look_at_packages(
-        &self,
-        task: &mut Task,
-        entry: Option<&Entry>,
-    ) -> Result<(bool, Change, Option<String>), WorkError> {
+    /// Tells whether a thing could not be looked at for want of root's rights, which a plan does without.
+    fn is_blind_for(&self, error: &TreeError) -> bool {
+        self.venue.side == Side::System
+            && !rustix::process::geteuid().is_root()
+            && error.source.kind() == std::io::ErrorKind::PermissionDenied
+    }
+
+    /// Packages are there when none that the step names is missing and the books on them are closed. `idle` is set where
+    /// nothing but the books is missing.
+    fn look_at_packages(&self, task: &mut Task, entry: Option<&Entry>, idle: &mut bool) -> Result<bool, WorkError> {
         let closed = entry.is_some_and(|entry| entry.found.is_none()) && self.is_done(task);
-        let details = resource::look_at_packages(self.venue, &task.step)?;
-        let met = closed && details.is_empty();
-        let change = if entry.is_some() { Change::Change } else { Change::Add };
-        task.details.extend(details);
-        Ok((met, change, None))
+        let looked = resource::look_at_packages(self.venue, &task.step)?;
+        *idle = entry.is_none() && looked.is_settled;
+        let met = closed && looked.details.is_empty();
+        task.details.extend(looked.details);
+        Ok(met)
     }
 
     fn look_at_command(&self, task: &Task) -> (bool, Change, Option<String>) {
@@ -346,7 +361,7 @@ impl Assessor<'_> {
             let Some(entry) = self.book.entries.get(&resource) else { continue };
             let want = Want { resource, state: entry.want.clone(), source: Source::None };
             met &= entry.found.is_none() && self.look(task, &want, Some(entry))?.0;
-            wants.push(Wanted { want, implied: false, met: true });
+            wants.push(Wanted { want, implied: false, met: true, idle: false });
         }
         if met {
             for wanted in &wants {
@@ -505,8 +520,11 @@ impl Task {
 }
 
 fn summarize(task: &Task, known: bool) -> Change {
-    if task.wants.iter().all(|wanted| wanted.met) {
+    if task.wants.iter().all(|wanted| wanted.met || wanted.idle) {
         return Change::Keep;
+    }
+    if !task.details.is_empty() && task.details.iter().all(|detail| detail.change == Change::Unknown) {
+        return Change::Unknown;
     }
     let changes = task.details.iter().any(|detail| detail.change == Change::Change);
     if changes || known && task.wants.iter().any(|wanted| wanted.met && !wanted.implied) {

@@ -295,7 +295,7 @@ impl Work<'_, '_> {
         }
         let claimed = self.claims.get(&task.key.claim()).map(Vec::as_slice).unwrap_or_default();
         release_dropped(self.venue, self.ledger, task, claimed, self.tally)?;
-        let changed = task.refresh || task.wants.iter().any(|wanted| !wanted.met);
+        let changed = task.refresh || task.wants.iter().any(|wanted| !wanted.met && !wanted.idle);
         if changed {
             self.tally.changed += 1;
         }

@@ -1,8 +1,8 @@
 //! What a user of the engine would see.
 
-use charly_ir::message::{Change, Verdict};
+use charly_ir::message::{Change, Remove, Request, Verdict};
 
-use crate::kit::{Venueish, dir, file, link, plan, text};
+use crate::kit::{Venueish, dir, file, link, plan, remove, text};
 
 #[test]
 fn what_is_added_is_there_and_goes_again() {
@@ -64,6 +64,34 @@ fn a_file_edited_since_is_left_at_del_and_told() {
         after.remove("opt/x").is_some() && after.remove("opt/x/b").is_some() && after.remove("opt/x/other").is_some()
     );
     assert_eq!(after, before);
+}
+
+#[test]
+fn a_purge_takes_the_folders_that_were_asked_for_and_no_others() {
+    let venue = Venueish::new();
+    let steps = vec![
+        dir("/srv/tool", 0o755),
+        file("/srv/tool/conf", 1, 0o644),
+        text("{{.Home}}/.local/share/x/note", "x"),
+        file("/opt/x/b", 2, 0o644),
+    ];
+    venue.apply(&plan(&[("tool", steps)])).ok();
+    for path in ["srv/tool/data", "home/ann/.local/share/mine", "home/ann/.local/share/x/mine", "opt/x/mine"] {
+        venue.write(path, "made since");
+    }
+    let purge = Remove { purge: true, ..remove(&[]) };
+    let done = venue.request(Request::Remove(purge), None).ok();
+    let notes: Vec<_> = done.diff.iter().flat_map(|diff| &diff.steps).flat_map(|step| &step.details).collect();
+    let noted: Vec<_> = notes.iter().filter(|detail| detail.note.is_some()).map(|detail| &detail.subject).collect();
+    assert_eq!(noted, ["/srv/tool"]);
+    let kept = ["/opt/x", "/home/ann/.local/share/x", "/home/ann/.local/share", "/home/ann/.local"];
+    let mut told: Vec<_> = done.kept().into_iter().map(|(path, _)| path).collect();
+    told.sort_by_key(|path| kept.iter().position(|kept| kept == path));
+    assert_eq!(told, kept.map(str::to_owned));
+    assert!(!venue.path("srv/tool").exists());
+    for path in ["home/ann/.local/share/mine", "home/ann/.local/share/x/mine", "opt/x/mine"] {
+        assert_eq!(venue.read(path), "made since", "{path}");
+    }
 }
 
 #[test]

@@ -93,9 +93,30 @@ fn data_and_edits_stay_until_they_are_purged() {
     let now = venue.snapshot();
     assert_eq!(now.0["redis-server"].state, State::Residual);
     assert!(!now.0.contains_key("libjemalloc2"));
+    let rest = torn.remainder.unwrap();
+    assert!(rest.wanted.is_empty() && rest.installed.contains_key("redis-server"), "{rest:?}");
+    assert!(!rest.installed.contains_key("libjemalloc2"), "{rest:?}");
 
-    let (_, torn) = venue.release(&tx, &mut [], true);
-    assert_eq!(torn.kept, []);
+    // Added again it answers for what it left then, too.
+    let mut again = venue.add(&["redis-server"]).unwrap();
+    again.absorb(&rest, &mut *venue.manager).unwrap();
+    let (_, torn) = venue.release(&again, &mut [], false);
+    let kept: Vec<&str> = torn.kept.iter().map(|kept| kept.subject.as_str()).collect();
+    assert_eq!(kept, ["/etc/redis/redis.conf", "/var/lib/redis", "user redis", "group redis"]);
+    let rest = torn.remainder.unwrap();
+
+    // What somebody installs by hand meanwhile is theirs, and so is its data.
+    let inside = |arguments: &[&str]| {
+        run("chroot", &[&[root.to_str().unwrap(), "env", "DEBIAN_FRONTEND=noninteractive"], arguments].concat());
+    };
+    inside(&["apt-get", "-qq", "install", "redis-server"]);
+    let (_, torn) = venue.release(&rest, &mut [], true);
+    assert!(torn.removed.is_empty() && torn.remainder.is_some(), "{torn:?}");
+    assert_eq!(fs::read_to_string(&data).unwrap(), "precious");
+    inside(&["apt-get", "-qq", "remove", "--autoremove", "redis-server"]);
+
+    let (_, torn) = venue.release(&rest, &mut [], true);
+    assert_eq!((torn.kept, torn.remainder), (vec![], None));
     assert_eq!(before.differences(&venue.picture()), Vec::<String>::new());
 }
 
@@ -110,7 +131,10 @@ fn a_databases_data_and_configuration_stay_together() {
     fs::write(of("var/lib/postgresql").join("base/1/16384"), "a table").unwrap();
     let (_, torn) = venue.release(&tx, &mut [], false);
     let kept: Vec<&str> = torn.kept.iter().map(|kept| kept.subject.as_str()).collect();
-    assert_eq!(kept, ["/var/lib/postgresql", "user postgres", "group postgres"]);
+    assert_eq!(kept, ["/var/lib/postgresql", "user postgres", "group postgres", "group ssl-cert"]);
+    // Without that group the server could not read its certificate's key, and would not start again.
+    let groups = fs::read_to_string(root.join("etc/group")).unwrap();
+    assert!(groups.lines().any(|line| line.starts_with("ssl-cert:") && line.ends_with(":postgres")), "{groups}");
     assert!(of("var/lib/postgresql").join("base/1/16384").exists());
     assert!(of("etc/postgresql").join("postgresql.conf").exists());
     let (_, torn) = venue.release(&tx, &mut [], true);

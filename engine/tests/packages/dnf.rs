@@ -15,7 +15,7 @@ const PACKAGES: [(&str, &str, &str); 7] = [
     ("libdep", "1", "Provides: cap(dep) = 1\n"),
     ("app", "1.20", "Requires: cap(dep)\nRecommends: plugin\n"),
     ("extra", "1", ""),
-    ("server", "1", "Requires: libdep\nRequires: base-tool\nRequires: /usr/share/base-tool/data\n"),
+    ("server", "1", "Requires: libdep\nRequires: base-tool\nRequires: /etc/base-tool/base-tool.conf\n"),
     ("plugin", "1", "Requires: libdep >= 2\n"),
     ("rival", "1", "Conflicts: server\n"),
 ];
@@ -108,7 +108,7 @@ fn edits_stay_and_conflicts_are_refused() {
 
     // What is there is not upgraded by the way; what must be is said to be.
     let work = venue.root().parent().unwrap().join("work");
-    build(&work, "server", "2", "Requires: libdep\nRequires: /usr/share/base-tool/data\n");
+    build(&work, "server", "2", "Requires: libdep\nRequires: /etc/base-tool/base-tool.conf\n");
     build(&work, "libdep", "2", "Provides: cap(dep) = 2\n");
     build(&work, "heir", "1", "Obsoletes: server\n");
     publish(&work);

@@ -165,6 +165,7 @@ const MAY_DIFFER: [&str; 18] = [
     "run",
     "tmp",
     "usr/lib/sysimage/rpm",
+    "usr/lib/sysimage/libdnf5",
     "var/backups",
     "var/cache",
     "var/lib/apt",

@@ -43,6 +43,18 @@ pub struct Diff {
     pub gates: BTreeSet<Gate>,
     /// What the reader should know before saying yes.
     pub warnings: Vec<String>,
+    /// The files that are brought back afterwards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retrieves: Vec<Retrieval>,
+}
+
+/// A file that is brought back to the controller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retrieval {
+    /// Where it lies on the venue.
+    pub path: String,
+    /// Where it goes on the controller.
+    pub to: String,
 }
 
 /// What one step changes.

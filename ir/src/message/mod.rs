@@ -11,11 +11,11 @@ mod report;
 mod request;
 mod supply;
 
-pub use answer::{Change, CheckResult, Detail, Diff, Event, Outcome, Reply, StepDiff};
+pub use answer::{Change, CheckResult, Detail, Diff, Event, Outcome, Reply, Retrieval, StepDiff};
 pub use done::{Done, Kept, Problem, Verdict};
 pub use greeting::{CandySummary, DeployState, DeploySummary, Hello, Layer, Origin};
 pub use report::{Claim, Delivered, Drifted, Owned, Report};
-pub use request::{Apply, CheckRequest, Inspect, Mode, RebootPolicy, Remove, Request, SecretValue};
+pub use request::{Apply, CheckRequest, Fetch, Inspect, MAX_FETCHED, Mode, RebootPolicy, Remove, Request, SecretValue};
 pub use supply::{Deliver, Image, Manifest, Member, MemberKind, Need};
 
 /// The number of the protocol that this crate speaks.

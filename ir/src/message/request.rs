@@ -10,6 +10,7 @@ use super::supply::{Deliver, Image, Manifest};
 use crate::check::Check;
 use crate::digest::Digest;
 use crate::plan::{Gate, InstallPlan};
+use crate::text::Text;
 
 /// What a controller says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,12 +27,7 @@ pub enum Request {
     /// Make container storage hold an image.
     Deliver(Deliver),
     /// Bring a file back, waiting for it to appear.
-    Fetch {
-        /// Its path on the venue, tokens included.
-        path: crate::text::Text,
-        /// How long to wait for it, in seconds.
-        wait_s: u32,
-    },
+    Fetch(Fetch),
     /// Answer to [`Reply::Diff`](super::Reply::Diff): go on, with these gates open.
     Proceed {
         /// The gates.
@@ -125,6 +121,26 @@ pub struct Remove {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sudo_password: Option<SecretValue>,
 }
+
+/// Bring a file back, waiting for it to appear.
+///
+/// It is read with the login user's rights. What that user may not read is read by root, if root's ledger has it as an
+/// artifact of the deploy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// The deploy's name.
+    pub deploy: String,
+    /// The file's path on the venue, tokens included.
+    pub path: Text,
+    /// How long to wait for it, in seconds.
+    pub wait_s: u32,
+    /// What `sudo` is told, where it asks for a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sudo_password: Option<SecretValue>,
+}
+
+/// The largest file that is brought back, in bytes.
+pub const MAX_FETCHED: u64 = 256 << 20;
 
 /// How far to go, and who is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

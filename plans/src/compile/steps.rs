@@ -90,7 +90,10 @@ fn compile_copy(cx: &mut Context<'_>, step: &Step, copy: &CopyStep) {
         Some(Ok(files)) => files,
         Some(Err(reason)) => {
             let message = format!("cannot copy `{}`: {reason}", copy.copy.as_str());
-            return cx.error(copy.copy.span, message);
+            return cx.error(
+                copy.copy.span,
+                Problem::new(message, "put it beside the candy's charly.yml, or correct its name"),
+            );
         }
         None => return,
     };

@@ -119,7 +119,8 @@ pub(crate) fn read_source(folder: &Folder, shown: &str) -> Result<Arc<Source>, B
 /// Says that a document cannot be read.
 pub(crate) fn unreadable(shown: &str, error: &io::Error) -> Diagnostic {
     if error.kind() == io::ErrorKind::NotFound {
-        return Diagnostic::error(format!("there is no `{shown}`"));
+        let hint = "name a folder that holds a `charly.yml`; `charly candy new NAME` makes one";
+        return Diagnostic::error(format!("there is no `{shown}`")).hint(hint);
     }
     Diagnostic::error(format!("cannot read `{shown}`: {error}"))
 }

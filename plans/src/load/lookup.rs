@@ -99,6 +99,10 @@ impl Workspace {
         let shown = shown_from(&path.join("charly.yml"), &self.settings.folder);
         let (candy, findings) = load_candy(Folder::Disk(real), &shown, origin, scope);
         let broken = findings.has_errors();
+        if let Some(missing) = findings.iter().find(|finding| finding.place.is_none()).filter(|_| broken) {
+            // There is no document: that is told where it was asked for.
+            return Err(missing.clone());
+        }
         found.extend(findings);
         match candy {
             Some(candy) if !broken => Ok(Arc::new(candy)),

@@ -4,4 +4,5 @@ pub(crate) mod git;
 mod order;
 mod walk;
 
+pub(crate) use walk::sources;
 pub use walk::{LayerRef, Resolved, ResolvedCandy, Sources};

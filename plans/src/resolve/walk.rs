@@ -178,7 +178,8 @@ fn asked_for(candy: &LoadedCandy, name: &str) -> Option<Place> {
     Some(candy.place(reference.span))
 }
 
-fn sources(loaded: &LoadedCandy, known: Option<&dyn Digests>) -> BTreeMap<String, Sources> {
+/// Finds the files that a candy's `copy` steps name.
+pub(crate) fn sources(loaded: &LoadedCandy, known: Option<&dyn Digests>) -> BTreeMap<String, Sources> {
     let copies = loaded.candy.plan.iter().filter_map(|step| match &step.kind {
         StepKind::Run(run) => match &**run {
             Run::Copy(copy) => Some(copy.copy.as_str()),

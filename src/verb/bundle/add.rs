@@ -150,7 +150,7 @@ fn one(cx: &Context, args: &Args) -> Outcome {
     }
     of_verdict(&done.verdict)?;
     if let Some(outcome) = &outcome {
-        artifact::bring_back(cx, &*place.target, &outcome.plan)?;
+        artifact::bring_back(cx, &place, &outcome.plan, recipe.sudo_password())?;
     }
     let exit = if args.verify { check::evaluate(cx, &*place.target, &recipe)? } else { Exit::Done };
     if cx.printer.is_json() {
@@ -190,7 +190,7 @@ fn several(cx: &Context, args: &Args, names: &[String]) -> Outcome {
         let done = answer.map_err(|error| broke_off(error, line.reached))?.done;
         of_verdict(&done.verdict)?;
         if let Some(outcome) = outcome {
-            artifact::bring_back(cx, &*place.target, &outcome.plan)?;
+            artifact::bring_back(cx, &place, &outcome.plan, recipe.sudo_password())?;
         }
         if args.verify {
             let run = Run { observer: &mut *line, interrupts: cx.interrupts.clone() };

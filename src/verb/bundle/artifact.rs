@@ -5,27 +5,35 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use charly_ir::message::Verdict;
+use charly_ir::message::{Fetch, SecretValue, Verdict};
 use charly_ir::plan::{Artifact, InstallPlan};
 use charly_target_core::DeployTarget;
 use charly_target_core::target::Run;
 
 use crate::context::Context;
+use crate::deploy::Place;
 use crate::exit::{Exit, Failure, of_verdict};
 use crate::output::{Policy, Progress};
 
 /// Brings back every artifact of a plan.
-pub(super) fn bring_back(cx: &Context, target: &dyn DeployTarget, plan: &InstallPlan) -> Result<(), Failure> {
+pub(super) fn bring_back(
+    cx: &Context,
+    place: &Place,
+    plan: &InstallPlan,
+    sudo_password: Option<&SecretValue>,
+) -> Result<(), Failure> {
     for artifact in plan.candies.iter().flat_map(|candy| &candy.artifacts) {
         let to = destination(&cx.home, &artifact.retrieve_to);
-        fetch(cx, target, artifact, &to)?;
+        let (path, wait_s) = (artifact.path.clone(), artifact.wait_s);
+        let order = Fetch { deploy: place.deploy.clone(), path, wait_s, sudo_password: sudo_password.cloned() };
+        fetch(cx, &*place.target, order, artifact, &to)?;
         cx.printer.say(format_args!("brought back {} to {}", artifact.name, to.display()));
     }
     Ok(())
 }
 
-fn fetch(cx: &Context, target: &dyn DeployTarget, artifact: &Artifact, to: &Path) -> Result<(), Failure> {
-    let Artifact { name, path, mode, wait_s, rewrite, retrieve_to: _ } = artifact;
+fn fetch(cx: &Context, target: &dyn DeployTarget, order: Fetch, artifact: &Artifact, to: &Path) -> Result<(), Failure> {
+    let Artifact { name, mode, rewrite, path: _, wait_s: _, retrieve_to: _ } = artifact;
     let failed = |error: anyhow::Error| {
         Failure::error(Exit::Failed, error.context(format!("the artifact `{name}` cannot be stored")))
     };
@@ -36,7 +44,7 @@ fn fetch(cx: &Context, target: &dyn DeployTarget, artifact: &Artifact, to: &Path
     let into = file.reopen().map_err(|error| failed(error.into()))?;
     let mut progress = Progress::new(cx.printer, cx.interrupts.clone(), Policy::default());
     let run = Run { observer: &mut progress, interrupts: cx.interrupts.clone() };
-    let done = cx.block_on(target.fetch(path, *wait_s, Box::new(into), run))?.done;
+    let done = cx.block_on(target.fetch(order, Box::new(into), run))?.done;
     progress.finish()?;
     if done.verdict != Verdict::Ok {
         return of_verdict(&done.verdict).map(|_| ());

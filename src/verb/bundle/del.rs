@@ -72,7 +72,7 @@ impl Removal<'_> {
         Ok(Remove {
             deploy: place.deploy.clone(),
             run: run_id(),
-            layers: layers(place, &self.asked, hello, &self.workspace)?,
+            layers: self.layers(place, hello)?,
             mode,
             keep_repo_changes: self.args.keep_repo_changes,
             keep_services: self.args.keep_services,
@@ -81,11 +81,35 @@ impl Removal<'_> {
         })
     }
 
+    /// Finds the layers to take away; none where everything is.
+    fn layers(&self, place: &Place, hello: &Hello) -> Result<Vec<String>, Failure> {
+        if self.asked.is_empty() {
+            // The engine judges whether the deploy is there: a ledger it cannot read is not one that holds nothing.
+            return Ok(Vec::new());
+        }
+        let held = hello.deploys.iter().find(|deploy| deploy.name == place.deploy);
+        let find = |layer: &LayerRef| {
+            let found = match held {
+                Some(held) => held_layer(layer, held, place, &self.workspace),
+                None => Err(Failure::invalid(format!("`{}` holds nothing", place.name))
+                    .hint("`charly bundle list` shows what is deployed")),
+            };
+            // What a layer left that is gone is known to the engine alone.
+            match (held, found) {
+                (held, Err(_)) if self.args.purge && !held.is_some_and(|held| is_known(layer, held)) => {
+                    Ok(layer.reference.to_string())
+                }
+                (_, found) => found,
+            }
+        };
+        self.asked.iter().map(find).collect()
+    }
+
     /// Has a virtual machine's state remember what was taken away.
     fn remember(&self, cx: &Context, place: &Place, hello: &Hello, verdict: &Verdict) -> Result<(), Failure> {
         match &place.machine {
             Some(machine) if *verdict == Verdict::Ok && !self.args.dry_run => {
-                let candies = layers(place, &self.asked, hello, &self.workspace)?;
+                let candies = self.layers(place, hello)?;
                 verb::vm::deployed::removed(cx, machine, &place.name, &candies, self.args.purge)
             }
             _ => Ok(()),
@@ -151,17 +175,11 @@ fn several(cx: &Context, removal: &Removal<'_>, names: &[String]) -> Outcome {
     })
 }
 
-/// Finds the layers to take away; none where everything is.
-fn layers(place: &Place, asked: &[LayerRef], hello: &Hello, workspace: &Workspace) -> Result<Vec<String>, Failure> {
-    if asked.is_empty() {
-        // The engine judges whether the deploy is there: a ledger it cannot read is not one that holds nothing.
-        return Ok(Vec::new());
-    }
-    let Some(held) = hello.deploys.iter().find(|deploy| deploy.name == place.deploy) else {
-        return Err(Failure::invalid(format!("`{}` holds nothing", place.name))
-            .hint("`charly bundle list` shows what is deployed"));
-    };
-    asked.iter().map(|layer| held_layer(layer, held, place, workspace)).collect()
+/// Tells whether a deploy has a layer or candy of that name.
+fn is_known(asked: &LayerRef, held: &DeploySummary) -> bool {
+    let text = asked.reference.to_string();
+    held.layers.iter().any(|layer| layer.reference == text || layer.candy == text)
+        || held.candies.iter().any(|candy| candy.name == text)
 }
 
 /// Finds a layer among those the venue remembers, by its reference or its candy's name. A declared one is refused: the

@@ -35,7 +35,8 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let folder = folder.join(name.as_str());
     let file = folder.join(FILE_NAME);
     if folder.exists() {
-        return Err(Failure::invalid(format!("`{}` is there already", folder.display())));
+        return Err(Failure::invalid(format!("`{}` is there already", folder.display()))
+            .hint("take another name, or another folder with `--in`"));
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let made = fs::create_dir_all(&folder).and_then(|()| fs::write(&file, document(name.as_str(), &calver(now))));

@@ -7,10 +7,9 @@ use std::io::Write;
 use async_trait::async_trait;
 use charly_ir::facts::Facts;
 use charly_ir::message::{
-    Apply, Deliver, DeploySummary, Diff, Event, Hello, Inspect, Problem, Remove, Report, Request,
+    Apply, Deliver, DeploySummary, Diff, Event, Fetch, Hello, Inspect, Problem, Remove, Report, Request,
 };
 use charly_ir::plan::Gate;
-use charly_ir::text::Text;
 
 use crate::supply::{Nothing, Supply};
 use crate::wire::{Answer, ClientError};
@@ -49,14 +48,8 @@ pub trait DeployTarget: Send + Sync + Debug {
     /// Makes the venue's container storage hold an image; the answer's report says what that took.
     async fn deliver(&self, image: Deliver, supply: Box<dyn Supply>, run: Run<'_>) -> Result<Answer, TargetError>;
 
-    /// Brings a file back from the venue, waiting up to `wait_s` seconds for it to appear.
-    async fn fetch(
-        &self,
-        path: &Text,
-        wait_s: u32,
-        into: Box<dyn Write + Send>,
-        run: Run<'_>,
-    ) -> Result<Answer, TargetError>;
+    /// Brings a file back from the venue.
+    async fn fetch(&self, file: Fetch, into: Box<dyn Write + Send>, run: Run<'_>) -> Result<Answer, TargetError>;
 
     /// Returns the verbs of a place that can be started and stopped.
     fn lifecycle(&self) -> Option<&dyn Lifecycle>;

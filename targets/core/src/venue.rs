@@ -7,10 +7,11 @@ use std::io::Write;
 use async_trait::async_trait;
 use charly_ir::boot::BootMark;
 use charly_ir::facts::Facts;
-use charly_ir::message::{CheckRequest, Deliver, Diff, Done, Event, Hello, Inspect, Mode, Report, Request, Verdict};
+use charly_ir::message::{
+    CheckRequest, Deliver, Diff, Done, Event, Fetch, Hello, Inspect, Mode, Report, Request, Verdict,
+};
 use charly_ir::plan::Gate;
 use charly_ir::ready::{Finding, Probe, Seen};
-use charly_ir::text::Text;
 
 use crate::supply::Supply;
 use crate::target::{
@@ -154,18 +155,9 @@ impl<V: EngineVenue> DeployTarget for V {
         converse(self, |_| Ok(Order { request: Request::Deliver(image), supply, sink: None }), run).await
     }
 
-    async fn fetch(
-        &self,
-        path: &Text,
-        wait_s: u32,
-        into: Box<dyn Write + Send>,
-        run: Run<'_>,
-    ) -> Result<Answer, TargetError> {
-        let begin = |_: &Hello| {
-            let request = Request::Fetch { path: path.clone(), wait_s };
-            Ok(Order { sink: Some(Sink::new(into)), ..Order::question(request) })
-        };
-        converse(self, begin, run).await
+    async fn fetch(&self, file: Fetch, into: Box<dyn Write + Send>, run: Run<'_>) -> Result<Answer, TargetError> {
+        let order = Order { sink: Some(Sink::new(into)), ..Order::question(Request::Fetch(file)) };
+        converse(self, |_| Ok(order), run).await
     }
 
     fn lifecycle(&self) -> Option<&dyn Lifecycle> {

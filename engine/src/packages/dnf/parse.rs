@@ -130,7 +130,12 @@ pub(super) struct Table {
 
 /// Reads the table that dnf prints before it asks. `None`: there is none.
 pub(super) fn table(answer: &str) -> Option<Table> {
-    let mut lines = answer.lines().skip_while(|line| !line.starts_with("Package  ") && !line.starts_with(" Package  "));
+    // Columns are as wide as what is in them: with short names one space is all that parts them.
+    let is_head = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.first() == Some(&"Package") && words.get(2) == Some(&"Version")
+    };
+    let mut lines = answer.lines().skip_while(|line| !is_head(line));
     lines.next()?;
     let mut out = Table::default();
     let mut section = "";
@@ -261,6 +266,16 @@ N\tgpg-pubkey\t(none)\tabc-1
         assert_eq!(table.installs, owned(&[("nginx", "1:1.28.0-1.fc42"), ("nginx-core", "1:1.28.0-1.fc42")]));
         assert_eq!(table.upgrades, owned(&[("openssl-libs", "1:3.2.4-3.fc42")]));
         assert_eq!(table.removals, owned(&[]));
+    }
+
+    #[test]
+    fn short_names_make_narrow_columns() {
+        let answer = "Updating and loading repositories:\n\
+                      Package Arch   Version  Repository      Size\n\
+                      Installing:\n app    noarch 0:1.20-1 home        10.0   B\n\
+                      Installing dependencies:\n libdep noarch 0:1-1    home         7.0   B\n\
+                      Transaction Summary:\n Installing:         2 packages\n";
+        assert_eq!(table(answer).unwrap().installs, owned(&[("app", "1.20-1"), ("libdep", "1-1")]));
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub(crate) struct Release {
     pub key: StepKey,
 }
 
+/// What a step is called that is gone but for data.
+const REMAINS: &str = "what it left";
+
 /// How to undo.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct ReleaseOptions {
@@ -53,6 +56,7 @@ pub(crate) fn release(
 ) -> Result<(), WorkError> {
     let Some(deploy) = steps.first().map(|step| step.key.deploy.clone()) else { return Ok(()) };
     let mut claims = ledger.book().claims_of(&deploy);
+    claims.extend(ledger.book().remains_of(&deploy).map(|(key, resource)| (key.claim(), vec![resource.clone()])));
     let candies = steps.iter().map(|step| step.key.candy_claim()).collect();
     let mut undoing = Undoing::new(venue, ledger, options, candies);
     for step in steps {
@@ -103,6 +107,8 @@ struct Undoing<'a> {
     candies: BTreeSet<Claim>,
     /// Folders that were not empty when their turn came.
     folders: Vec<String>,
+    /// Folders that steps asked for by name: what was made in them since is data of theirs.
+    own_folders: BTreeSet<String>,
     aftercare: Aftercare,
     details: Vec<Detail>,
     /// What is undone and not durable yet.
@@ -114,8 +120,17 @@ impl<'a> Undoing<'a> {
     const GROUP: usize = 1024;
 
     fn new(venue: &'a Venue, ledger: &'a mut Ledger, options: ReleaseOptions, candies: BTreeSet<Claim>) -> Self {
-        let (folders, details, unsettled) = (Vec::new(), Vec::new(), Vec::new());
-        Self { venue, ledger, options, candies, folders, aftercare: Aftercare::default(), details, unsettled }
+        Self {
+            venue,
+            ledger,
+            options,
+            candies,
+            folders: Vec::new(),
+            own_folders: BTreeSet::new(),
+            aftercare: Aftercare::default(),
+            details: Vec::new(),
+            unsettled: Vec::new(),
+        }
     }
 
     /// Undoes one step. An error of its own is told and kept as pending; one of the ledger ends the run.
@@ -126,20 +141,22 @@ impl<'a> Undoing<'a> {
         sink: Sink<'_>,
         tally: &mut Tally,
     ) -> Result<(), WorkError> {
-        let Some(record) = self.ledger.book().steps.get(&step.key).cloned() else {
+        let book = self.ledger.book();
+        let known = book.steps.get(&step.key).cloned();
+        if known.is_none() && !book.remains_of(&step.key.deploy).any(|(key, _)| key == step.key) {
             // Claims whose step is forgotten already: a former removal was cut off between the two.
             return self.resources(&step.key.claim(), step.index, resources, false, sink, tally);
-        };
+        }
         let started = Instant::now();
         sink(Event::StepStarted {
             index: step.index,
             candy: step.key.candy.clone(),
             id: step.key.step.clone(),
-            title: record.title.clone(),
+            title: known.as_ref().map_or(REMAINS, |record| &record.title).to_owned(),
             undo: true,
         });
-        let keep = self.options.keep_repo_changes && record.kind == "repo-change";
-        let result = match &record.on_removal {
+        let keep = self.options.keep_repo_changes && known.as_ref().is_some_and(|record| record.kind == "repo-change");
+        let result = match known.as_ref().and_then(|record| record.on_removal.as_ref()) {
             Some(hook) => resource::run_hook(self.venue, step.index, hook, sink),
             None => Ok(()),
         };
@@ -180,6 +197,9 @@ impl<'a> Undoing<'a> {
                 self.settle()?;
                 let (candy, step) = (&claim.candy, &claim.step);
                 self.ledger.at_step(&format!("undo {candy}/{step}"))?;
+            }
+            if let (Resource::Path(path), State::Node(Node::Dir { .. })) = (resource, &entry.want) {
+                self.own_folders.insert(path.clone());
             }
             if entry.drop_claim(claim) {
                 self.hand_over(index, resource, entry)?;
@@ -267,7 +287,11 @@ impl<'a> Undoing<'a> {
                 let report = resource::restore(&mut undo, resource, entry)?;
                 tally.kept.extend(report.kept);
                 self.details.extend(report.details);
-                return Ok(true);
+                let Some(want) = report.remainder else { return Ok(true) };
+                // Nobody's claim any more: only a purge asks for it, or an add of the same step.
+                let entry = Entry { claims: Vec::new(), implied: Vec::new(), want, found: None, ..entry.clone() };
+                self.ledger.append(Record::Own { step: index, resource: resource.clone(), entry: Box::new(entry) })?;
+                return Ok(false);
             }
         };
         match note {
@@ -320,7 +344,9 @@ impl<'a> Undoing<'a> {
         for path in going.iter().rev() {
             let resource = Resource::Path(path.clone());
             let Some(entry) = self.ledger.book().entries.get(&resource).cloned() else { continue };
-            let reason = match path::restore(self.venue, path, &entry, None, self.options.purge)? {
+            // One that was made on the way to something is nobody's state: whatever else lies in it came for another reason.
+            let purge = self.options.purge && self.own_folders.contains(path);
+            let reason = match path::restore(self.venue, path, &entry, None, purge)? {
                 Restored::Done => None,
                 Restored::Kept(why) => Some(why),
                 Restored::NotEmpty => Some("it holds what charly did not make"),

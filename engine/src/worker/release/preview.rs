@@ -3,28 +3,52 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use charly_ir::message::{Change, Claim, Detail, StepDiff};
+use charly_ir::plan::Scope;
 
-use super::{Release, idle_folders};
-use crate::ledger::{Book, Entry, Resource, State};
+use super::{REMAINS, Release, ReleaseOptions, idle_folders};
+use crate::ledger::{Book, Entry, Resource, State, StepKey};
 use crate::resource;
 use crate::tree::Node;
 use crate::worker::detail;
 
 /// Returns what undoing steps would do, for people.
-pub(crate) fn preview(book: &Book, steps: &[Release]) -> Vec<StepDiff> {
+pub(crate) fn preview(book: &Book, steps: &[Release], options: ReleaseOptions) -> Vec<StepDiff> {
     let Some(first) = steps.first() else { return Vec::new() };
     let mut claims = book.claims_of(&first.key.deploy);
+    let remains: BTreeMap<StepKey, &Resource> = book.remains_of(&first.key.deploy).collect();
     let mut entries = book.entries.clone();
     let mut diffs = Vec::with_capacity(steps.len());
+    let mut own_folders = BTreeSet::new();
     for step in steps {
-        let Some(record) = book.steps.get(&step.key) else { continue };
+        let Some(record) = book.steps.get(&step.key) else {
+            let rest = remains.get(&step.key).and_then(|resource| Some((*resource, book.entries.get(resource)?)));
+            diffs.extend(rest.map(|(resource, entry)| StepDiff {
+                index: step.index,
+                candy: step.key.candy.clone(),
+                id: step.key.step.clone(),
+                title: REMAINS.to_owned(),
+                kind: resource.what().to_owned(),
+                scope: Scope::System.to_string(),
+                gate: None,
+                change: Change::Remove,
+                details: farewell(resource, entry),
+            }));
+            continue;
+        };
         let claim = step.key.claim();
         let mut details = Vec::new();
         for resource in claims.remove(&claim).unwrap_or_default().iter().rev() {
             let Some(entry) = entries.get_mut(resource) else { continue };
             // A thing that another step of this very removal gives up later is told of there.
+            let is_own_folder = matches!(entry.want, State::Node(Node::Dir { .. })) && was_absent(entry);
+            if options.purge && is_own_folder {
+                own_folders.insert(resource.subject().to_owned());
+            }
             if !entry.drop_claim(&claim) {
-                details.extend(farewell(resource, entry));
+                let whole = options.purge && is_own_folder;
+                details.extend(
+                    farewell(resource, entry).into_iter().map(|detail| if whole { wholly(detail) } else { detail }),
+                );
             } else if !entry.all_claims().any(|other| other.deploy == claim.deploy) {
                 let note = Some("another deploy still wants it".to_owned());
                 details.push(detail(Change::Keep, resource.what(), resource.subject(), note));
@@ -46,7 +70,7 @@ pub(crate) fn preview(book: &Book, steps: &[Release]) -> Vec<StepDiff> {
         });
     }
     let candies = steps.iter().map(|step| step.key.candy_claim()).collect();
-    preview_folders(book, entries, &candies, &mut diffs);
+    preview_folders(book, entries, &candies, &own_folders, &mut diffs);
     diffs
 }
 
@@ -55,6 +79,7 @@ fn preview_folders(
     book: &Book,
     mut entries: BTreeMap<Resource, Entry>,
     candies: &BTreeSet<Claim>,
+    own_folders: &BTreeSet<String>,
     diffs: &mut [StepDiff],
 ) {
     entries.retain(|_, entry| entry.all_claims().next().is_some());
@@ -62,15 +87,22 @@ fn preview_folders(
     for (path, mut entry) in idle_folders(&left, candies) {
         let owner = entry.implied.first().map(|claim| claim.candy.clone()).unwrap_or_default();
         let goes = candies.iter().fold(true, |_, candy| !entry.drop_claim(candy));
-        let made = book
-            .entries
-            .get(&Resource::Path(path.clone()))
-            .is_some_and(|entry| entry.before.state == State::Node(Node::Absent));
+        let made = book.entries.get(&Resource::Path(path.clone())).is_some_and(was_absent);
         let last = diffs.iter_mut().rev().find(|diff| diff.candy == owner);
         if let (true, true, Some(diff)) = (goes, made, last) {
-            diff.details.push(detail(Change::Remove, "folder", &path, None));
+            let folder = detail(Change::Remove, "folder", &path, None);
+            diff.details.push(if own_folders.contains(&path) { wholly(folder) } else { folder });
         }
     }
+}
+
+fn was_absent(entry: &Entry) -> bool {
+    entry.before.state == State::Node(Node::Absent)
+}
+
+/// Says of a folder that nothing in it stays.
+fn wholly(folder: Detail) -> Detail {
+    Detail { note: Some("with all that is in it".to_owned()), ..folder }
 }
 
 /// Says what becomes of a thing that nobody claims any more.

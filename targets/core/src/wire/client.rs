@@ -7,7 +7,9 @@ use std::time::Duration;
 use charly_ir::Digest;
 use charly_ir::digest::Hasher;
 use charly_ir::frame::Frame;
-use charly_ir::message::{CandySummary, DeployState, Diff, Done, Hello, Mode, Need, PROTOCOL, Reply, Report, Request};
+use charly_ir::message::{
+    CandySummary, DeployState, Diff, Done, Hello, MAX_FETCHED, Mode, Need, PROTOCOL, Reply, Report, Request,
+};
 use charly_ir::plan::{CandyPlan, InstallPlan};
 
 use super::ClientError;
@@ -248,6 +250,9 @@ impl<'a> Client<'a> {
                 if run.sink.is_none() {
                     return Err(ClientError::OutOfTurn { what: "a file" });
                 }
+                if size > MAX_FETCHED {
+                    return Err(ClientError::OutOfTurn { what: "a file that is too large" });
+                }
                 run.arriving = Some(Arriving { digest, left: size, hasher: Hasher::new() });
                 run.arrive(&[])?;
             }
@@ -334,8 +339,10 @@ fn wants_root(request: &Request, hello: &Hello) -> bool {
         Request::Apply(apply) if apply.mode != Mode::DryRun => {
             known(&apply.deploy) || apply.plan.steps().any(|(_, step)| step.scope.is_system())
         }
-        Request::Remove(remove) if remove.mode != Mode::DryRun => known(&remove.deploy),
+        // What a deploy left that is gone is root's, and no greeting tells of it.
+        Request::Remove(remove) if remove.mode != Mode::DryRun => remove.purge || known(&remove.deploy),
         Request::Deliver(deliver) => !deliver.rootless,
+        Request::Fetch(fetch) => known(&fetch.deploy),
         _ => false,
     }
 }

@@ -9,8 +9,8 @@ use charly_ir::boot::BootMark;
 use charly_ir::facts::{Facts, Init, Os, User};
 use charly_ir::frame::{self, Frame, MAGIC};
 use charly_ir::message::{
-    Apply, Diff, Done, Event, Hello, Inspect, Manifest, Mode, Need, PROTOCOL, Problem, RebootPolicy, Reply, Report,
-    Request, Verdict,
+    Apply, Diff, Done, Event, Fetch, Hello, Inspect, MAX_FETCHED, Manifest, Mode, Need, PROTOCOL, Problem,
+    RebootPolicy, Reply, Report, Request, Verdict,
 };
 use charly_ir::plan::{Gate, InstallPlan};
 
@@ -273,7 +273,8 @@ fn files_come_back_whole_or_not_at_all() {
         let (mut watcher, into) = (Watcher::default(), Shared::default());
         let sink = into.clone();
         let begin = move |_: &Hello| {
-            let request = Request::Fetch { path: "/f".into(), wait_s: 0 };
+            let fetch = Fetch { deploy: "local".into(), path: "/f".into(), wait_s: 0, sudo_password: None };
+            let request = Request::Fetch(fetch);
             Ok(Order { sink: Some(Sink::new(Box::new(sink))), ..Order::question(request) })
         };
         let mut client = Client::new(begin, &mut watcher, Interrupts::default());
@@ -293,6 +294,8 @@ fn files_come_back_whole_or_not_at_all() {
     assert!(matches!(run(digest, size, &[&content[..60_000]]), Err(ClientError::OutOfTurn { .. })));
     assert!(matches!(run(digest, 3, &[b"four"]), Err(ClientError::OutOfTurn { .. })));
     assert!(matches!(run(digest, 4, &[b"four"]), Err(ClientError::Sink(_))));
+    let (large, first) = (MAX_FETCHED + 1, &content[..]);
+    assert!(matches!(run(digest, large, &[first]), Err(ClientError::OutOfTurn { what: "a file that is too large" })));
 }
 
 #[test]
