@@ -49,7 +49,7 @@ vm:
     assert!(wrong.contains("findings") && wrong.contains("candies"), "{wrong}");
     std::fs::write(project.path().join("charly.yml"), format!("{head}{deploys}")).unwrap();
     // Nobody can be asked for several at once.
-    let said = run("bundle add @front tmux").exits(5);
+    let said = run("bundle add @front everything").exits(5);
     assert_eq!(ends(&said), pairs(&[("one", 5), ("two", 5)]), "{said}");
 
     // A machine that is declared, and that charly has not made.
