@@ -26,7 +26,7 @@ use crate::{
     service::{ConfigError, Service},
     settings::{Limits, Listen, SandboxMode, Settings},
     spawn::hide_own_memory,
-    supervisor::supervise,
+    supervisor::{supervise, take_name},
 };
 
 /// The variable that holds the token where `--token-file` names none.
@@ -198,6 +198,9 @@ pub fn run(args: ServeArgs, process: Process, out: &mut dyn Write) -> Result<Exi
         let mut arguments = process.arguments;
         arguments.push("--supervised".into());
         return Ok(supervise(&arguments)?);
+    }
+    if args.supervised {
+        take_name();
     }
     let (check, listen, socket_mode) = (args.check, args.listen.clone(), args.socket_mode);
     let log: Box<dyn Write + Send> = match &args.audit {

@@ -5,11 +5,12 @@
 //! whatever group or session they are in. The server watches it through a pipe in turn, and ends its runs when this
 //! process is killed.
 
-use std::{ffi::OsString, process::Stdio};
 use std::{
+    ffi::{CStr, OsStr, OsString},
     fs,
     io::{self, pipe},
-    process::{Command, ExitCode},
+    os::unix::{ffi::OsStrExt, process::CommandExt},
+    process::{Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +20,9 @@ use rustix::{
     process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, set_child_subreaper, wait},
 };
 use tokio::signal::unix::{SignalKind, signal};
+
+/// What the server is called among the processes: whoever kills all of the program's own name leaves one of the two.
+const NAME: &CStr = c"skill-server";
 
 /// How long killed processes may take to end; only one that waits for a device or a network file system takes longer.
 const DEATH: Duration = Duration::from_secs(5);
@@ -34,7 +38,8 @@ pub(crate) fn supervise(arguments: &[OsString]) -> io::Result<ExitCode> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut quit = signal(SignalKind::quit())?;
-        let server = Command::new("/proc/self/exe").args(arguments).stdin(Stdio::from(tie)).spawn()?;
+        let mut server = Command::new("/proc/self/exe");
+        let server = server.arg0(OsStr::from_bytes(NAME.to_bytes())).args(arguments).stdin(Stdio::from(tie)).spawn()?;
         let server = Pid::from_child(&server);
         loop {
             let passed = tokio::select! {
@@ -55,6 +60,11 @@ pub(crate) fn supervise(arguments: &[OsString]) -> io::Result<ExitCode> {
     })?;
     end_orphans();
     Ok(code)
+}
+
+/// Gives this process the server's name; the kernel would call it `exe`.
+pub(crate) fn take_name() {
+    let _ = rustix::thread::set_name(NAME);
 }
 
 /// Reaps every child that has ended; returns the server's exit code if it was among them.
