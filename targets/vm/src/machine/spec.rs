@@ -110,6 +110,9 @@ pub struct Bootstrap {
     pub packages: Vec<String>,
     /// Arguments for the kernel.
     pub kernel_args: Vec<String>,
+    /// Whether it boots from UEFI, too.
+    #[serde(default)]
+    pub uefi: bool,
 }
 
 /// What the bytes of an image must add up to.
