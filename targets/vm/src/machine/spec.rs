@@ -193,7 +193,7 @@ pub(super) fn tag(index: usize) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkBackend {
-    /// passt where it is there, else QEMU itself.
+    /// passt where it is there and the processor itself runs the machine, else QEMU itself.
     #[default]
     Auto,
     /// passt.
