@@ -165,7 +165,7 @@ fn network(
         (NetworkBackend::Passt, _) => {
             Ok((NetworkBackend::Passt, Some(passt::start(home, line::forwards(state))?), None))
         }
-        // An emulated guest may well stand still for longer than passt waits for its word, eight seconds: then it ends the connection.
+        // An emulated guest may well stand still for longer than passt waits for its word, some fifteen seconds: then it ends the connection.
         (NetworkBackend::Qemu, _) | (NetworkBackend::Auto, Accelerator::Emulation) => own(None),
         (NetworkBackend::Auto, Accelerator::Kvm) => match passt::start(home, line::forwards(state)) {
             Ok(passt) => Ok((NetworkBackend::Passt, Some(passt), None)),
