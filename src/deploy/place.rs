@@ -2,7 +2,8 @@
 
 use charly_ir::message::RebootPolicy;
 use charly_plans::load::{DeployEntry, Workspace};
-use charly_plans::schema::{Deploy, TargetKind, VmSpec};
+use charly_plans::schema::{TargetKind, VmSpec};
+use charly_plans::source;
 use charly_target_core::DeployTarget;
 use charly_target_local::Local;
 use charly_target_vm::machine::{Endpoint, Name, State};
@@ -89,7 +90,7 @@ pub(crate) fn find(cx: &Context, workspace: &Workspace, name: &str, reach: &Reac
     let entry = workspace.deploys().get(name).cloned();
     let kind = match name.strip_prefix(SSH) {
         Some(address) => Kind::Ssh(address.parse().map_err(|error| unnamed(&error))?),
-        None => kind(cx, workspace, name, entry.as_ref().map(|entry| &entry.deploy))?,
+        None => kind(cx, workspace, name, entry.as_ref())?,
     };
     if matches!(kind, Kind::Ssh(_) | Kind::Vm(..)) {
         cx.start_network()?;
@@ -121,10 +122,19 @@ pub(crate) fn find(cx: &Context, workspace: &Workspace, name: &str, reach: &Reac
 }
 
 /// Says how a deploy is reached: what its declaration says, or what follows from its other keys.
-fn kind(cx: &Context, workspace: &Workspace, name: &str, deploy: Option<&Deploy>) -> Result<Kind, Failure> {
+fn kind(cx: &Context, workspace: &Workspace, name: &str, entry: Option<&DeployEntry>) -> Result<Kind, Failure> {
+    let deploy = entry.map(|entry| &entry.deploy);
     let vm = deploy.and_then(|deploy| deploy.vm.as_ref()).map(|vm| vm.value.as_str());
     if let Some(vm) = vm.or_else(|| name.strip_prefix(VM)) {
-        let (machines, named) = (verb::vm::machines(cx), verb::vm::name(vm)?);
+        let declared_at = entry.and_then(|entry| {
+            let span = entry.deploy.vm.as_ref()?.span;
+            Some(source::Place { source: entry.place.source.clone(), span })
+        });
+        let named = match (vm.strip_prefix(VM).unwrap_or(vm).parse::<Name>(), declared_at) {
+            (Err(bad), Some(place)) => return Err(verb::vm::source::misnamed(&bad, place).into()),
+            _ => verb::vm::name(vm)?,
+        };
+        let machines = verb::vm::machines(cx);
         if let Some(state) = State::load(machines.folder(), &named)? {
             let endpoint = state.endpoint(machines.folder());
             return Ok(Kind::Vm(named, endpoint));

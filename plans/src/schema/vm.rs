@@ -205,7 +205,7 @@ record! {
         pub model: Option<String>,
         /// How it is connected.
         pub mode: Option<NetworkMode>,
-        /// What carries `mode: user`; passt where it is there, else QEMU itself.
+        /// What carries `mode: user`; passt where it is there and KVM runs the machine, else QEMU itself.
         pub backend: Option<NetworkBackend>,
         /// The bridge, or libvirt's network.
         pub bridge: Option<String>,

@@ -1,7 +1,7 @@
 //! `vm build`
 
-use super::source::Wanted;
-use super::{done, machines, name, tell};
+use super::source::{Wanted, named};
+use super::{done, machines, tell};
 use crate::context::Context;
 use crate::deploy::Downloads;
 use crate::exit::Outcome;
@@ -16,7 +16,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
-    let name = name(&args.name)?;
+    let name = named(cx, &args.name)?;
     let spec = args.wanted.spec(cx, &name)?;
     let state = machines(cx).build(&name, &spec, &mut Downloads::new(cx).fetcher(), &mut tell(cx.printer))?;
     cx.printer.say(format_args!("its disk is `{}`", state.disk_path.display()));

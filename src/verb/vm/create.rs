@@ -1,7 +1,7 @@
 //! `vm create`
 
-use super::source::Wanted;
-use super::{Wait, deployed, disposition, done, machines, name, tell};
+use super::source::{Wanted, named};
+use super::{Wait, deployed, disposition, done, machines, tell};
 use crate::context::Context;
 use crate::deploy::Downloads;
 use crate::exit::Outcome;
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
-    let name = name(&args.name)?;
+    let name = named(cx, &args.name)?;
     let spec = args.wanted.spec(cx, &name)?;
     let machines = machines(cx);
     let workspace = cx.workspace_with_mistakes();

@@ -1,8 +1,11 @@
 //! What a machine is to be: what the project declares, and what the command line says beside it.
 
+use charly_plans::diagnostic::Diagnostic;
+use charly_plans::load::Workspace;
+use charly_plans::source::Place;
 use charly_target_core::distribution::releases;
 use charly_target_vm::machine::spec::{ByHand, Checksum, ChecksumKind, Forward, Source, forward};
-use charly_target_vm::machine::{Name, Reading, Spec, release, size};
+use charly_target_vm::machine::{BadName, Name, Reading, Spec, release, size};
 
 use crate::context::Context;
 use crate::exit::Failure;
@@ -92,6 +95,31 @@ impl Shape {
         let Self { disk_size, ram, cpu, ssh_port, ref forward } = *self;
         spec.give(ByHand { disk_size, memory: ram, cpus: cpu, ssh_port, forwards: forward.clone() });
     }
+}
+
+/// Judges every machine that the project declares. Whether the paths that they name are there is seen when one is made.
+pub(crate) fn judged(cx: &Context, workspace: &Workspace) -> Vec<Diagnostic> {
+    let reading = Reading { home: &cx.home, allow_unverified: true, making: false };
+    let judged = workspace.vms().iter().map(|(name, declared)| {
+        let misnamed = name.parse::<Name>().err().map(|bad| misnamed(&bad, declared.place.clone()));
+        misnamed.into_iter().chain(Spec::resolve(declared, reading).err().into_iter().flatten())
+    });
+    judged.flatten().collect()
+}
+
+/// Reads the name of a machine that may be declared.
+pub(super) fn named(cx: &Context, text: &str) -> Result<Name, Failure> {
+    text.strip_prefix("vm:").unwrap_or(text).parse().map_err(|bad: BadName| {
+        match cx.workspace_with_mistakes().vms().get(text) {
+            Some(declared) => misnamed(&bad, declared.place.clone()).into(),
+            None => Failure::invalid(bad.to_string()).hint(BadName::HINT),
+        }
+    })
+}
+
+/// Says that a name that is declared somewhere names no machine.
+pub(crate) fn misnamed(bad: &BadName, place: Place) -> Diagnostic {
+    Diagnostic::error(bad.to_string()).at(place).hint(BadName::HINT)
 }
 
 /// Returns what the project declares of a machine, if it does. Where it is made of that, `made_unverified` tells whether an image passes

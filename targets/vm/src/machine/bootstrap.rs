@@ -1,6 +1,7 @@
 //! A base made from a distribution's packages, from the mirror this machine itself uses.
 //!
-//! Its disk boots as a BIOS boots one: a boot sector, GRUB's core behind it, and one partition.
+//! Its disk boots as a BIOS boots one: a boot sector, GRUB's core behind it, and the partition of the root. Where a machine has UEFI, a second
+//! partition, which lies before the root so that that can grow, holds what the distribution signed for Secure Boot.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -14,7 +15,7 @@ use rustix::process::geteuid;
 
 use super::base::{self, Base};
 use super::spec::{Bootstrap, DiskFormat};
-use super::{MachineError, tool};
+use super::{MachineError, fat, tool};
 
 /// What a machine needs to boot, to be reached and to take candies.
 const PACKAGES: &[&str] = &[
@@ -37,6 +38,9 @@ const PACKAGES: &[&str] = &[
     "grub-common",
 ];
 
+/// What a machine with UEFI needs besides.
+const UEFI_PACKAGES: &[&str] = &["shim-signed", "grub-efi-amd64-signed"];
+
 /// Runs in the new root: GRUB's core, which finds everything else on the first partition, and no identity.
 const SETTLE: &str = r#"set -eu
 chroot "$1" grub-mkimage -O i386-pc -p '(hd0,msdos1)/boot/grub' -o /boot/grub/core.img \
@@ -45,14 +49,18 @@ rm -f "$1"/etc/ssh/ssh_host_* "$1/etc/hostname" "$1/etc/resolv.conf"
 printf 'LABEL=root / ext4 errors=remount-ro 0 1\n' >"$1/etc/fstab"
 : >"$1/etc/machine-id""#;
 
-/// Turns the tree of `root.tar` into the file system of a disk: SIZE in KiB. Runs where root is root, or seems to be.
+/// Turns the tree of `root.tar` into the file system of a disk: SIZE and OFFSET in KiB. Runs where root is root, or seems to be.
 const LAY: &str = r#"set -eu
 PATH=$PATH:/usr/sbin:/sbin
 rm -rf tree disk.raw && mkdir tree
 tar -C tree --exclude='./dev/*' -xf root.tar
 cp tree/boot/grub/core.img tree/usr/lib/grub/i386-pc/boot.img .
-truncate -s "$(( $0 + 1024 ))K" disk.raw
-mkfs.ext4 -q -F -L root -E offset=1048576 -d tree disk.raw "${0}k"
+if [ -e tree/usr/lib/shim ]; then
+  cp "$(find tree/usr/lib/shim -type f -name 'shimx64.efi.signed*' | sort | head -n 1)" shim.efi
+  cp tree/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed grub.efi
+fi
+truncate -s "$(( $0 + $1 ))K" disk.raw
+mkfs.ext4 -q -F -L root -E offset="$(( $1 * 1024 ))" -d tree disk.raw "${0}k"
 rm -rf tree"#;
 
 /// The size of the file system in KiB; it grows with the machine's disk as that boots.
@@ -64,6 +72,12 @@ const PREFIX: &str = "bootstrap-";
 /// A sector's bytes, and the partition's first sector.
 const SECTOR: u64 = 512;
 const FIRST: u32 = 2048;
+
+/// How many sectors the partition for UEFI has.
+const ESP: u32 = 32768;
+
+/// How it is labelled.
+const ESP_LABEL: &[u8; 11] = b"ESP        ";
 
 /// Returns a distribution's base, making it where its recipe was never followed.
 pub fn made(folder: &Path, work: &Path, recipe: &Bootstrap) -> Result<Base, MachineError> {
@@ -103,7 +117,9 @@ fn disk(at: &Path, recipe: &Bootstrap) -> Result<std::path::PathBuf, MachineErro
     let grub = at.join("grub.cfg");
     fs::write(&grub, menu(recipe)).map_err(MachineError::file("written", &grub))?;
     let kernel = if recipe.distro == "ubuntu" { "linux-image-virtual" } else { "linux-image-cloud-amd64" };
-    let packages = PACKAGES.iter().copied().chain([kernel]).chain(recipe.packages.iter().map(String::as_str));
+    let uefi = if recipe.uefi { UEFI_PACKAGES } else { &[] };
+    let packages =
+        PACKAGES.iter().chain(uefi).copied().chain([kernel]).chain(recipe.packages.iter().map(String::as_str));
     let (mut mmdebstrap, mirrors) = mmdebstrap(&recipe.distro, &recipe.suite);
     // Names below this folder, so that no path needs to be quoted for whoever reads a hook.
     mmdebstrap
@@ -115,10 +131,19 @@ fn disk(at: &Path, recipe: &Bootstrap) -> Result<std::path::PathBuf, MachineErro
         .args([recipe.suite.as_str(), "root.tar"])
         .args(mirrors);
     tool::finish(&mut mmdebstrap)?;
-    tool::finish(as_root(&["sh", "-c", LAY]).arg(SIZE.to_string()).current_dir(at))?;
+    let root = if recipe.uefi { FIRST + ESP } else { FIRST };
+    let offset = u64::from(root) * SECTOR / 1024;
+    tool::finish(as_root(&["sh", "-c", LAY]).args([SIZE, offset].map(|kib| kib.to_string())).current_dir(at))?;
     let raw = at.join("disk.raw");
     let boot = |name: &str| fs::read(at.join(name)).map_err(MachineError::file("read", &at.join(name)));
-    make_bootable(&raw, &boot("boot.img")?, &boot("core.img")?).map_err(MachineError::file("written", &raw))?;
+    make_bootable(&raw, &boot("boot.img")?, &boot("core.img")?, root).map_err(MachineError::file("written", &raw))?;
+    if recipe.uefi {
+        let menu = format!("search --no-floppy --label root --set=root\n{}", entry(recipe));
+        let folder = format!("EFI/{}/grub.cfg", recipe.distro);
+        let (shim, grub) = (boot("shim.efi")?, boot("grub.efi")?);
+        let files = [("EFI/BOOT/BOOTX64.EFI", &shim[..]), ("EFI/BOOT/grubx64.efi", &grub), (&folder, menu.as_bytes())];
+        lay_esp(&raw, &at.join("esp.img"), &files).map_err(MachineError::file("written", &raw))?;
+    }
     let qcow2 = at.join("disk.qcow2");
     tool::run(
         "qemu-img",
@@ -153,32 +178,55 @@ fn as_root(words: &[&str]) -> Command {
     command
 }
 
-/// Returns GRUB's menu. The kernel is that of the links which its packages keep up to date.
+/// Returns GRUB's menu for a machine with BIOS.
 fn menu(recipe: &Bootstrap) -> String {
+    let serial = "serial --unit=0 --speed=115200\nterminal_input serial console\nterminal_output serial console\n";
+    format!("{serial}{}", entry(recipe))
+}
+
+/// Returns the menu's one entry. The kernel is that of the links which its packages keep up to date.
+fn entry(recipe: &Bootstrap) -> String {
     let folder = if recipe.distro == "ubuntu" { "/boot" } else { "" };
     let more = recipe.kernel_args.join(" ");
     format!(
-        "set timeout=0\nserial --unit=0 --speed=115200\nterminal_input serial console\nterminal_output serial console\n\
-         menuentry Linux {{\n  linux {folder}/vmlinuz root=LABEL=root ro console=tty0 console=ttyS0,115200 {more}\n  \
+        "set timeout=0\nmenuentry Linux {{\n  linux {folder}/vmlinuz root=LABEL=root ro console=tty0 console=ttyS0,115200 {more}\n  \
          initrd {folder}/initrd.img\n}}\n"
     )
 }
 
-/// Writes the boot sector, GRUB's core behind it, and the table with one partition.
-fn make_bootable(disk: &Path, boot: &[u8], core: &[u8]) -> io::Result<()> {
+/// Lays the partition for UEFI before the root.
+fn lay_esp(disk: &Path, image: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
+    let mut esp = fat::image(image, *ESP_LABEL, files)?;
+    if esp.metadata()?.len() > u64::from(ESP) * SECTOR {
+        return Err(io::Error::other("what the distribution signed is larger than expected"));
+    }
+    let mut disk = OpenOptions::new().write(true).open(disk)?;
+    disk.seek(SeekFrom::Start(u64::from(FIRST) * SECTOR))?;
+    esp.rewind()?;
+    io::copy(&mut esp, &mut disk)?;
+    disk.sync_all()
+}
+
+/// Writes the boot sector, GRUB's core behind it, and the table with the root's partition, and UEFI's where there is room before that.
+fn make_bootable(disk: &Path, boot: &[u8], core: &[u8], root: u32) -> io::Result<()> {
     let room = (u64::from(FIRST) - 1) * SECTOR;
     if boot.len() as u64 != SECTOR || core.len() as u64 > room {
         return Err(io::Error::other("GRUB's images have sizes of which none is expected"));
     }
     let mut file = OpenOptions::new().write(true).open(disk)?;
     let sectors = file.metadata()?.len() / SECTOR;
-    let length = u32::try_from(sectors).map_err(io::Error::other)? - FIRST;
+    let length = u32::try_from(sectors).map_err(io::Error::other)? - root;
     let mut first = [0; 512];
     first[..440].copy_from_slice(&boot[..440]);
     // Active, Linux; where it begins and ends in cylinders is past what their numbers can say.
     first[446..454].copy_from_slice(&[0x80, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff]);
-    first[454..458].copy_from_slice(&FIRST.to_le_bytes());
+    first[454..458].copy_from_slice(&root.to_le_bytes());
     first[458..462].copy_from_slice(&length.to_le_bytes());
+    if root > FIRST {
+        first[462..470].copy_from_slice(&[0, 0xfe, 0xff, 0xff, 0xef, 0xfe, 0xff, 0xff]);
+        first[470..474].copy_from_slice(&FIRST.to_le_bytes());
+        first[474..478].copy_from_slice(&(root - FIRST).to_le_bytes());
+    }
     first[510..].copy_from_slice(&[0x55, 0xaa]);
     file.seek(SeekFrom::Start(0))?;
     file.write_all(&first)?;
@@ -195,11 +243,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let disk = folder.path().join("disk");
         File::create(&disk).unwrap().set_len(4 << 20).unwrap();
-        make_bootable(&disk, &[1; 512], &[2; 1000]).unwrap();
+        make_bootable(&disk, &[1; 512], &[2; 1000], FIRST).unwrap();
         let bytes = fs::read(&disk).unwrap();
         assert_eq!((&bytes[..440], &bytes[512..1512]), (&[1; 440][..], &[2; 1000][..]));
         assert_eq!(&bytes[446..462], [0x80, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff, 0, 8, 0, 0, 0, 24, 0, 0]);
         assert_eq!(&bytes[510..512], [0x55, 0xaa]);
-        assert!(make_bootable(&disk, &[1; 512], &vec![2; 2 << 20]).is_err());
+        assert!(make_bootable(&disk, &[1; 512], &vec![2; 2 << 20], FIRST).is_err());
+
+        // UEFI's partition is the second in the table and the first on the disk.
+        make_bootable(&disk, &[1; 512], &[2; 1000], FIRST + 2048).unwrap();
+        let bytes = fs::read(&disk).unwrap();
+        assert_eq!((&bytes[454..462], bytes[450]), (&[0, 16, 0, 0, 0, 16, 0, 0][..], 0x83));
+        assert_eq!((&bytes[470..478], bytes[466]), (&[0, 8, 0, 0, 0, 8, 0, 0][..], 0xef));
+        lay_esp(
+            &disk,
+            &folder.path().join("esp"),
+            &[("EFI/BOOT/BOOTX64.EFI", &[7; 600]), ("EFI/BOOT/grubx64.efi", &[8])],
+        )
+        .unwrap();
+        let esp = &fs::read(&disk).unwrap()[1 << 20..2 << 20];
+        assert_eq!(&esp[510..512], [0x55, 0xaa]);
+        assert!(esp.windows(600).any(|bytes| bytes == [7; 600]));
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn bootstrapped(distro: &str) -> Option<&'static str> {
 pub fn release(text: &str) -> Option<Bootstrap> {
     let Release { distro, suite } = distribution::release(text)?;
     let (distro, suite) = (distro.to_owned(), suite.to_owned());
-    Some(Bootstrap { distro, suite, packages: Vec::new(), kernel_args: Vec::new() })
+    Some(Bootstrap { distro, suite, packages: Vec::new(), kernel_args: Vec::new(), uefi: false })
 }
 
 #[cfg(test)]

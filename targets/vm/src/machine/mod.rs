@@ -24,6 +24,7 @@ pub mod deployed;
 pub mod disk;
 mod distro;
 mod error;
+mod fat;
 mod identity;
 pub mod life;
 mod login;

@@ -79,8 +79,8 @@ impl Reader<'_> {
             Some(schema::Firmware::UefiInsecure) => Firmware::Uefi,
             Some(schema::Firmware::UefiSecure) => Firmware::UefiSecure,
         };
-        if spec.firmware != Firmware::Bios && matches!(spec.source, Source::Bootstrap(_)) {
-            self.wrong::<()>(None, "a `bootstrap` disk boots from BIOS alone", "leave `firmware` out")?;
+        if let Source::Bootstrap(recipe) = &mut spec.source {
+            recipe.uefi = spec.firmware != Firmware::Bios;
         }
         match vm.backend {
             None | Some(schema::Backend::Auto | schema::Backend::Qemu) => {}
@@ -279,7 +279,7 @@ impl Reader<'_> {
             return self.wrong(Some(span), format!("`{bad}` is no package"), "write names alone");
         }
         let (distro, kernel_args) = (distro.value.clone(), source.kernel_args.clone());
-        Some(Source::Bootstrap(Bootstrap { distro, suite, packages, kernel_args }))
+        Some(Source::Bootstrap(Bootstrap { distro, suite, packages, kernel_args, uefi: false }))
     }
 
     fn network(&mut self, network: &schema::VmNetwork, spec: &mut Spec) -> Option<()> {

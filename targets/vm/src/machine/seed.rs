@@ -1,19 +1,13 @@
 //! A seed: the small disk that tells a first boot what to do.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 
-use fatfs::{FileSystem, FormatVolumeOptions, FsOptions, format_volume};
-
-use super::{MachineError, Rendered};
+use super::{MachineError, Rendered, fat};
 
 /// What cloud-init looks for; it takes capitals too, and FAT knows no others.
 const LABEL: &[u8; 11] = b"CIDATA     ";
-
-/// The least size: smaller ones leave FAT too few clusters.
-const LEAST: u64 = 1 << 20;
 
 /// Writes a seed, in place of one that may be there, whole or not at all.
 pub fn write(path: &Path, rendered: &Rendered) -> Result<(), MachineError> {
@@ -25,26 +19,13 @@ pub fn write(path: &Path, rendered: &Rendered) -> Result<(), MachineError> {
 }
 
 fn image(path: &Path, rendered: &Rendered) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    // It holds the machine's host key.
-    let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    let content: u64 = rendered.files().iter().map(|(_, text)| text.len() as u64).sum();
-    file.set_len((LEAST + content * 2).next_multiple_of(LEAST))?;
-    format_volume(&file, FormatVolumeOptions::new().volume_label(*LABEL))?;
-    let volume = FileSystem::new(&file, FsOptions::new())?;
-    for (name, text) in rendered.files() {
-        let mut entry = volume.root_dir().create_file(name)?;
-        entry.truncate()?;
-        entry.write_all(text.as_bytes())?;
-        entry.flush()?;
-    }
-    volume.unmount()?;
-    Ok(file)
+    fat::image(path, *LABEL, &rendered.files().map(|(name, text)| (name, text.as_bytes())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fatfs::{FileSystem, FsOptions};
     use std::io::Read as _;
 
     #[test]

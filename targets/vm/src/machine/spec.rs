@@ -110,6 +110,9 @@ pub struct Bootstrap {
     pub packages: Vec<String>,
     /// Arguments for the kernel.
     pub kernel_args: Vec<String>,
+    /// Whether it boots from UEFI, too.
+    #[serde(default)]
+    pub uefi: bool,
 }
 
 /// What the bytes of an image must add up to.
@@ -190,7 +193,7 @@ pub(super) fn tag(index: usize) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkBackend {
-    /// passt where it is there, else QEMU itself.
+    /// passt where it is there and the processor itself runs the machine, else QEMU itself.
     #[default]
     Auto,
     /// passt.

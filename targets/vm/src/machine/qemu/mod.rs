@@ -78,7 +78,7 @@ impl VmBackend for Qemu {
         };
         let uefi = uefi(home, state.desired.firmware)?;
         passt::await_end(home)?;
-        let (network, passt, not_passt) = network(home, state)?;
+        let (network, passt, not_passt) = network(home, state, accelerator)?;
         let shares = &state.desired.shares;
         let shared = virtiofsd::start(home, shares, &state.ssh_user)?;
         let means = Means {
@@ -155,20 +155,24 @@ impl VmBackend for Qemu {
 }
 
 /// Starts what carries a machine's network, where that is not QEMU itself; says why where it would have been passt.
-fn network(home: &Path, state: &State) -> Result<(NetworkBackend, Option<OwnedFd>, Option<String>), NotLaunched> {
-    let wanted = state.desired.network;
-    if wanted == NetworkBackend::Qemu {
-        return Ok((NetworkBackend::Qemu, None, None));
-    }
-    match passt::start(home, line::forwards(state)) {
-        Ok(passt) => Ok((NetworkBackend::Passt, Some(passt), None)),
-        Err(NotLaunched::Error(MachineError::Missing { .. })) if wanted == NetworkBackend::Auto => {
-            Ok((NetworkBackend::Qemu, None, None))
+fn network(
+    home: &Path,
+    state: &State,
+    accelerator: Accelerator,
+) -> Result<(NetworkBackend, Option<OwnedFd>, Option<String>), NotLaunched> {
+    let own = |why| Ok((NetworkBackend::Qemu, None, why));
+    match (state.desired.network, accelerator) {
+        (NetworkBackend::Passt, _) => {
+            Ok((NetworkBackend::Passt, Some(passt::start(home, line::forwards(state))?), None))
         }
-        Err(NotLaunched::Error(error)) if wanted == NetworkBackend::Auto => {
-            Ok((NetworkBackend::Qemu, None, Some(error.to_string())))
-        }
-        Err(error) => Err(error),
+        // An emulated guest may well stand still for longer than passt waits for its word, some fifteen seconds: then it ends the connection.
+        (NetworkBackend::Qemu, _) | (NetworkBackend::Auto, Accelerator::Emulation) => own(None),
+        (NetworkBackend::Auto, Accelerator::Kvm) => match passt::start(home, line::forwards(state)) {
+            Ok(passt) => Ok((NetworkBackend::Passt, Some(passt), None)),
+            Err(NotLaunched::Error(MachineError::Missing { .. })) => own(None),
+            Err(NotLaunched::Error(error)) => own(Some(error.to_string())),
+            Err(taken) => Err(taken),
+        },
     }
 }
 

@@ -45,6 +45,7 @@ share: [{source: ~/src, target: /src, read_only: true}, {source: /srv, target: /
 ram: 512M
 cpu: 1
 machine: pc
+firmware: uefi-secure
 network: {backend: passt, model: e1000, mac: '52:54:00:AB:00:01', port_forwards: ['8080:80']}
 ssh: {user: me, port: 2200, key_source: ~/.ssh/id, key_injection: {smbios: true}}
 cloud_init: {hostname: web, package: [tmux], mirrors: {debian: 'http://m'}, charly_install: {strategy: skip}, extra: {ntp: {}}}
@@ -55,6 +56,7 @@ cloud_init: {hostname: web, package: [tmux], mirrors: {debian: 'http://m'}, char
     let Source::Bootstrap(bootstrap) = &spec.source else { panic!("{:?}", spec.source) };
     assert_eq!((bootstrap.suite.as_str(), bootstrap.packages.as_slice()), ("bookworm", &["vim".to_owned()][..]));
     assert_eq!((spec.disk_size, spec.memory, spec.cpus), (Some(8 << 30), 512 << 20, 1));
+    assert!(bootstrap.uefi && spec.firmware == Firmware::UefiSecure);
     assert_eq!(spec.disks, [Disk { name: "data".into(), size: 1 << 30 }]);
     let share =
         |source: &str, target: &str, read_only| Share { source: source.into(), target: target.into(), read_only };
