@@ -42,7 +42,7 @@ fn hooks_run_beside_a_service_and_what_it_makes_is_brought_back() -> Result {
     assert_eq!(again, got);
     let closed = world.json("deploy", "bundle add other closed -y").exits(1).error();
     assert!(closed.starts_with("`/etc/shadow` cannot be brought back: `deploy` may not read it"), "{closed}");
-    world.code("deploy", 1, "ls /dev/shm/e2e-closed");
+    world.code("deploy", 1, "test -e /dev/shm/e2e-closed");
     world.json("deploy", "bundle del other -y").exits(0);
 
     world.json("deploy", "bundle del local -y").exits(0);

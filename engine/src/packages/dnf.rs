@@ -157,7 +157,9 @@ impl Manager for Dnf {
     }
 
     fn refresh(&mut self, sink: Sink<'_>) -> Result<(), PackageError> {
-        self.act(&["makecache", "--refresh"], sink)?;
+        // dnf 5 takes indexes of the last two days for fresh enough, and `makecache --refresh` changes nothing about that.
+        self.act(&["clean", "expire-cache"], &mut *sink)?;
+        self.act(&["makecache"], sink)?;
         self.tools.fresh = true;
         Ok(())
     }

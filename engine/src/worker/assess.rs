@@ -123,7 +123,8 @@ fn mark_refreshes(tasks: &mut [Task]) {
     let changes_files = |task: &&Task| {
         let path =
             |wanted: &Wanted| matches!(wanted.want.resource, Resource::Path(_)) && !wanted.met && !wanted.implied;
-        task.due && (task.needs_manifest || task.wants.iter().any(path))
+        let is_known = task.change != Change::Unknown;
+        task.due && is_known && (task.needs_manifest || task.wants.iter().any(path))
     };
     let candies: BTreeSet<String> = tasks.iter().filter(changes_files).map(|task| task.key.candy.clone()).collect();
     for task in tasks {

@@ -151,7 +151,7 @@ impl Picture {
 }
 
 /// What may differ: logs, caches, the managers' own books, backup copies of the account files.
-const MAY_DIFFER: [&str; 18] = [
+const MAY_DIFFER: [&str; 19] = [
     "etc/group-",
     "etc/gshadow-",
     "etc/passwd-",

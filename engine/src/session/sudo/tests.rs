@@ -145,21 +145,32 @@ fn root_runs_a_copy_of_its_own() {
     for path in kept.ancestors().take(4) {
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o755, "{}", path.display());
     }
-    // It is made once; what the user's file becomes later changes nothing.
+    // What the user's file becomes later is neither kept nor run.
     place(&stage.temp.path().join("engine"), "#!/bin/sh\necho evil\n");
-    assert_eq!(told(stage.start_as(digest, None).unwrap()), "hello");
-    // What is not what it should be is not kept, let alone run.
+    let denied = |digest| match stage.start_as(digest, None) {
+        Err(WorkError::Denied(problem)) => problem.because,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(denied(digest), ["sudo: the engine changed while it was copied"]);
+    assert_eq!(fs::read_to_string(&kept).unwrap(), ENGINE);
     fs::remove_file(&kept).unwrap();
-    let Err(WorkError::Denied(problem)) = stage.start_as(digest, None) else { panic!("it was granted") };
-    assert_eq!(problem.because, ["sudo: the engine changed while it was copied"]);
+    assert_eq!(denied(digest), ["sudo: the engine changed while it was copied"]);
     assert_eq!(fs::read_dir(kept.parent().unwrap()).unwrap().count(), 0);
-    // A link is not believed, and the copies of other engines go.
+    // What a power failure left of a copy is no engine, and a link is not believed.
     place(&stage.temp.path().join("engine"), ENGINE);
+    fs::write(&kept, "").unwrap();
+    assert_eq!(told(stage.start(None).unwrap()), "hello");
+    assert_eq!(fs::read_to_string(&kept).unwrap(), ENGINE);
+    fs::remove_file(&kept).unwrap();
     symlink("/bin/false", &kept).unwrap();
-    fs::create_dir(stage.temp.path().join("cache/charly/engine/old")).unwrap();
+    // Copies of engines that nobody has used for a month go.
+    let others = ["recent", "old"].map(|name| stage.temp.path().join("cache/charly/engine").join(name));
+    others.iter().for_each(|other| fs::create_dir(other).unwrap());
+    let month_ago = std::time::SystemTime::now() - Duration::from_hours(32 * 24);
+    fs::File::open(&others[1]).unwrap().set_modified(month_ago).unwrap();
     assert_eq!(told(stage.start(None).unwrap()), "hello");
     assert!(kept.symlink_metadata().unwrap().is_file());
-    assert_eq!(fs::read_dir(stage.temp.path().join("cache/charly/engine")).unwrap().count(), 1);
+    assert_eq!(others.map(|other| other.exists()), [true, false]);
 }
 
 #[test]
