@@ -41,8 +41,7 @@ struct State {
 impl Remembered {
     /// Remembers in a file, which need not exist.
     pub(crate) fn new(path: PathBuf) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
-        Self { path, began_ns: i64::try_from(now).unwrap_or(i64::MAX), state: Mutex::default() }
+        Self { path, began_ns: now_ns(), state: Mutex::default() }
     }
 
     fn read(&self) -> HashMap<Stamp, Digest> {
@@ -70,6 +69,17 @@ impl Remembered {
     }
 }
 
+/// Tells whether a file that was changed at a moment would get another stamp by whatever is done to it since something began.
+pub(crate) fn is_settled(changed_ns: i64, began_ns: i64) -> bool {
+    began_ns.saturating_sub(changed_ns) > YOUNG_NS
+}
+
+/// Returns the moment, in nanoseconds since 1970.
+pub(crate) fn now_ns() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    i64::try_from(now).unwrap_or(i64::MAX)
+}
+
 impl Digests for Remembered {
     fn known(&self, stamp: &Stamp) -> Option<Digest> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +87,7 @@ impl Digests for Remembered {
     }
 
     fn learn(&self, stamp: &Stamp, digest: Digest) {
-        if self.began_ns.saturating_sub(stamp.changed_ns.max(stamp.modified_ns)) > YOUNG_NS {
+        if is_settled(stamp.changed_ns.max(stamp.modified_ns), self.began_ns) {
             self.state.lock().unwrap_or_else(PoisonError::into_inner).learnt.insert(*stamp, digest);
         }
     }

@@ -14,6 +14,7 @@ mod merge;
 mod new;
 mod progress;
 mod prune;
+mod unchanged;
 mod validate;
 
 use std::collections::BTreeMap;
