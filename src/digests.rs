@@ -20,6 +20,9 @@ const RECORD: usize = 5 * 8 + 32;
 /// changed less than this before anything was read is read again the next time.
 const YOUNG_NS: i64 = 100_000_000;
 
+/// The same where a file system writes whole seconds down, or every other one.
+const YOUNG_IN_SECONDS_NS: i64 = 2_100_000_000;
+
 /// More are not kept, so that what is no more does not stay for ever.
 const MOST: usize = 200_000;
 
@@ -71,7 +74,8 @@ impl Remembered {
 
 /// Tells whether a file that was changed at a moment would get another stamp by whatever is done to it since something began.
 pub(crate) fn is_settled(changed_ns: i64, began_ns: i64) -> bool {
-    began_ns.saturating_sub(changed_ns) > YOUNG_NS
+    let young = if changed_ns % 1_000_000_000 == 0 { YOUNG_IN_SECONDS_NS } else { YOUNG_NS };
+    began_ns.saturating_sub(changed_ns) > young
 }
 
 /// Returns the moment, in nanoseconds since 1970.
@@ -153,5 +157,14 @@ mod tests {
         remembered.learn(&stamp(1, i64::try_from(now).unwrap()), Digest::of(b"x"));
         drop(remembered);
         assert!(!path.exists());
+        let second = 1_000_000_000;
+        for (changed, age, want) in [
+            (5 * second + 1, second / 10, false),
+            (5 * second + 1, second / 5, true),
+            (5 * second, second, false),
+            (5 * second, 3 * second, true),
+        ] {
+            assert_eq!(is_settled(changed, changed + age), want, "{changed} {age}");
+        }
     }
 }
