@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 
 use crate::cli::Globals;
 use crate::deploy::Reach;
-use crate::digests::Remembered;
+use crate::digests::{Remembered, now_ns};
 use crate::exit::{Exit, Failure};
 use crate::output::{Printer, can_ask, clean};
 
@@ -63,6 +63,8 @@ pub(crate) struct Context {
     pub(crate) source_date_epoch: Option<u64>,
     /// The identities whose passphrase was asked for already.
     pub(crate) unlocked: Unlocked,
+    /// When nothing had been read yet, in nanoseconds since 1970.
+    pub(crate) began_ns: i64,
     runtime: OnceLock<Runtime>,
 }
 
@@ -103,6 +105,7 @@ impl Context {
             refresh: globals.refresh,
             source_date_epoch: source_date_epoch()?,
             unlocked: Unlocked::default(),
+            began_ns: now_ns(),
             runtime: OnceLock::new(),
         })
     }
@@ -124,6 +127,7 @@ impl Context {
             refresh: self.refresh,
             source_date_epoch: self.source_date_epoch,
             unlocked: self.unlocked.clone(),
+            began_ns: self.began_ns,
             runtime: OnceLock::new(),
         }
     }

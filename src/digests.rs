@@ -20,6 +20,9 @@ const RECORD: usize = 5 * 8 + 32;
 /// changed less than this before anything was read is read again the next time.
 const YOUNG_NS: i64 = 100_000_000;
 
+/// The same where a file system writes whole seconds down, or every other one.
+const YOUNG_IN_SECONDS_NS: i64 = 2_100_000_000;
+
 /// More are not kept, so that what is no more does not stay for ever.
 const MOST: usize = 200_000;
 
@@ -41,8 +44,7 @@ struct State {
 impl Remembered {
     /// Remembers in a file, which need not exist.
     pub(crate) fn new(path: PathBuf) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
-        Self { path, began_ns: i64::try_from(now).unwrap_or(i64::MAX), state: Mutex::default() }
+        Self { path, began_ns: now_ns(), state: Mutex::default() }
     }
 
     fn read(&self) -> HashMap<Stamp, Digest> {
@@ -70,6 +72,18 @@ impl Remembered {
     }
 }
 
+/// Tells whether a file that was changed at a moment would get another stamp by whatever is done to it since something began.
+pub(crate) fn is_settled(changed_ns: i64, began_ns: i64) -> bool {
+    let young = if changed_ns % 1_000_000_000 == 0 { YOUNG_IN_SECONDS_NS } else { YOUNG_NS };
+    began_ns.saturating_sub(changed_ns) > young
+}
+
+/// Returns the moment, in nanoseconds since 1970.
+pub(crate) fn now_ns() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    i64::try_from(now).unwrap_or(i64::MAX)
+}
+
 impl Digests for Remembered {
     fn known(&self, stamp: &Stamp) -> Option<Digest> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +91,7 @@ impl Digests for Remembered {
     }
 
     fn learn(&self, stamp: &Stamp, digest: Digest) {
-        if self.began_ns.saturating_sub(stamp.changed_ns.max(stamp.modified_ns)) > YOUNG_NS {
+        if is_settled(stamp.changed_ns.max(stamp.modified_ns), self.began_ns) {
             self.state.lock().unwrap_or_else(PoisonError::into_inner).learnt.insert(*stamp, digest);
         }
     }
@@ -143,5 +157,14 @@ mod tests {
         remembered.learn(&stamp(1, i64::try_from(now).unwrap()), Digest::of(b"x"));
         drop(remembered);
         assert!(!path.exists());
+        let second = 1_000_000_000;
+        for (changed, age, want) in [
+            (5 * second + 1, second / 10, false),
+            (5 * second + 1, second / 5, true),
+            (5 * second, second, false),
+            (5 * second, 3 * second, true),
+        ] {
+            assert_eq!(is_settled(changed, changed + age), want, "{changed} {age}");
+        }
     }
 }

@@ -8,8 +8,8 @@ use std::os::unix::fs::{OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use charly_ir::STANDARD_PATH;
 use charly_ir::facts::User;
+use charly_ir::{STANDARD_PATH, asked_interpreter};
 
 use crate::process::{Identity, Program};
 
@@ -102,15 +102,8 @@ fn create(folder: &Path) -> io::Result<(fs::File, PathBuf)> {
 }
 
 /// Returns what runs a body: what its first line asks for, else bash, else sh.
-///
-/// The first line is read here and not left to the kernel, since the body may lie where nothing may be executed.
 fn interpreter(body: &str, has_bash: bool) -> Vec<OsString> {
-    let asked = body.strip_prefix("#!").and_then(|rest| {
-        let line = rest.lines().next()?.trim();
-        let (program, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-        let argument = Some(argument.trim()).filter(|argument| !argument.is_empty());
-        (!program.is_empty()).then(|| [Some(program), argument].into_iter().flatten().map(OsString::from).collect())
-    });
+    let asked = asked_interpreter(body).map(|words| words.map(OsString::from).collect());
     asked.unwrap_or_else(|| vec![if has_bash { "bash" } else { "sh" }.into()])
 }
 

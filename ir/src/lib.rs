@@ -32,6 +32,6 @@ pub mod stamp;
 pub mod text;
 
 pub use digest::Digest;
-pub use shell::STANDARD_PATH;
+pub use shell::{STANDARD_PATH, asked_interpreter};
 pub use stamp::Stamp;
 pub use text::Text;

@@ -30,6 +30,15 @@ impl ShellHook {
     }
 }
 
+/// Returns what the first line of a script asks for to run it: a program, and what the program is told before the script's path.
+///
+/// The first line is read here and not left to the kernel, since a script may lie where nothing may be executed.
+pub fn asked_interpreter(body: &str) -> Option<impl Iterator<Item = &str>> {
+    let line = body.strip_prefix("#!")?.lines().next()?.trim();
+    let (program, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    (!program.is_empty()).then(|| [program, argument.trim()].into_iter().filter(|word| !word.is_empty()))
+}
+
 fn posix_quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

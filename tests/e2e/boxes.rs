@@ -71,8 +71,9 @@ fn the_same_recipe_is_the_same_tree_in_an_image_and_on_a_machine() -> Result {
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said["result"]["run"]["changed"], 0, "{said}");
 
-    // The same recipe once more, and by root, is the same image, whatever was kept of the first time.
+    // The same recipe once more, and by root, is the same image, whatever was kept of the first time or was not.
     assert_eq!(build("same-all", ""), id);
+    assert_eq!(build("same-all", "--no-cache"), id);
     let files = build("same-files", "");
     let by_root = world.ok("root", &format!("{HERE} && umask 077 && charly box build same-files")).trim().to_owned();
     let layers = |user: &str| {
@@ -82,6 +83,15 @@ fn the_same_recipe_is_the_same_tree_in_an_image_and_on_a_machine() -> Result {
     };
     let (mine, roots) = (layers("deploy"), layers("root"));
     assert_eq!(mine.last(), roots.last(), "{files} {by_root}");
+
+    // What was taken away and made again is there, and nothing of what was taken away.
+    build("gone", "--load");
+    let want = "/opt\n/opt/anew\n/opt/anew/within\n/opt/away\n/opt/away/within\n/opt/away/within/deep\n/opt/led\n/opt/led/within\n";
+    assert_eq!(run("gone", "find /opt | LC_ALL=C sort"), want);
+
+    // Nobody else comes near the programs of images, which would run as whoever built them.
+    let modes = world.ok("root", "stat -c %a /tmp/deploy/charly/sandbox /tmp/deploy/charly/images");
+    assert_eq!(modes, "700\n700\n");
 
     // What a candy adds to its base is told by path, and is nothing but what it adds.
     let diff = world.ok("deploy", &format!("{HERE} && charly box diff same-base same-files --ignore-times"));
@@ -104,6 +114,21 @@ fn a_containerfile_is_the_same_image() -> Result {
     let unlike: Vec<_> =
         diff.lines().filter(|line| !line.split(' ').nth(1).is_some_and(|path| others.contains(&path))).collect();
     assert_eq!(unlike, Vec::<&str>::new());
+    // Of a base that had things taken away, too.
+    run("charly box build gone-above && charly box generate gone-above -o /tmp/gone");
+    run("podman build --network host -q -t localhost/gone /tmp/gone >/dev/null");
+    run("podman push -q localhost/gone oci-archive:/tmp/gone.tar:localhost/gone:latest");
+    let diff = run("charly box diff gone-above oci-archive:/tmp/gone.tar --ignore-times");
+    let unlike: Vec<_> =
+        diff.lines().filter(|line| !line.split(' ').nth(1).is_some_and(|path| others.contains(&path))).collect();
+    assert_eq!(unlike, Vec::<&str>::new());
+
+    // Others build upon an image that was merged.
+    run(
+        "charly box merge gone-above --keep 1 --as localhost/merged:1 && charly box push localhost/merged:1 oci:/tmp/merged",
+    );
+    run("printf 'FROM oci:/tmp/merged\nLABEL a=b\n' >/tmp/onto && buildah build -q -f /tmp/onto /tmp/merged");
+
     // And it runs the same.
     let config = |image: &str| -> serde_json::Value {
         let said: serde_json::Value = serde_json::from_str(&run(&format!("charly box inspect {image}"))).unwrap();

@@ -10,7 +10,7 @@ use charly_lab::fault::{Act, Direction, Fault};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::kit::{Result, Said};
+use crate::kit::{FIXTURES, Result, Said, World};
 use crate::remote::Remote;
 
 /// What the image does when it runs.
@@ -18,7 +18,8 @@ static PROGRAM: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let (source, program) = (folder.path().join("hello.c"), folder.path().join("hello"));
     let text = r#"#include <stdio.h>
-        int main(void) { char b[99]; FILE *f = fopen("/etc/word", "r"); puts(f && fgets(b, 99, f) ? b : "?"); return 0; }"#;
+        #include <unistd.h>
+        int main(int c, char **v) { char b[99]; if (c > 1) pause(); FILE *f = fopen("/etc/word", "r"); puts(f && fgets(b, 99, f) ? b : "?"); return 0; }"#;
     std::fs::write(&source, text).unwrap();
     let made = Command::new("cc").args(["-static", "-O1", "-s", "-o"]).args([&program, &source]).status().unwrap();
     assert!(made.success());
@@ -110,12 +111,24 @@ impl Remote {
 
 #[test]
 fn an_image_is_brought_once_and_then_in_part() -> Result {
-    let Some(remote) = Remote::new("images")? else { return Ok(()) };
+    // Nobody may forward anything there: the image comes through the conversation itself.
+    let closed = "echo AllowTcpForwarding no >/etc/ssh/sshd_config.d/closed.conf && systemctl reload ssh.service";
+    let Some(remote) = Remote::prepared("images", closed)? else { return Ok(()) };
     let shelf = Shelf::new();
     let (one, two) = (shelf.image("one", "first", &[]), shelf.image("two", "second", &[]));
+    remote.world.guest.put("root", &one, "/tmp/one.tar", 0o644)?;
     let listening = || remote.world.ok("root", "ss --no-header --listening --tcp --numeric");
     let before = listening();
     for (storage, user) in STORAGES {
+        // What podman got by itself is there, and stays: it has no name but the one that it is to have.
+        remote.world.ok(user, "podman load --quiet --input /tmp/one.tar");
+        for _ in 0..2 {
+            let said = remote.cp(&one, storage).exits(0);
+            assert_eq!(delivered(&said)["was_there"], true, "{said}");
+            assert_eq!(remote.says(user, "web"), "first", "{user}");
+        }
+        remote.world.ok(user, "podman image rm --force web");
+
         let said = remote.cp(&one, storage).exits(0);
         let what = delivered(&said);
         assert_eq!(
@@ -190,13 +203,14 @@ fn a_torn_layer_is_found_and_replaced_and_never_below_a_container() -> Result {
         remote.world.ok(user, "podman system check");
         assert_eq!(remote.says(user, "web"), "second");
 
-        remote.world.ok(user, "podman create --name busy --network none web >/dev/null");
+        remote.world.ok(user, "podman run --detach --name busy --network none web /bin/hello wait >/dev/null");
         remote.world.ok(user, &format!("rm {data}"));
         let refused = remote.cp(&two, storage).exits(5).error();
         assert!(refused.contains("busy") && refused.contains("podman rm --force busy"), "{refused}");
-        remote
-            .world
-            .ok(user, "podman image exists web && podman container exists busy && podman rm --force busy >/dev/null");
+        remote.world.ok(
+            user,
+            "podman image exists web && podman exec busy /bin/hello && podman rm --force --time 0 busy >/dev/null",
+        );
         remote.cp(&two, storage).exits(0);
         assert_eq!(remote.says(user, "web"), "second");
     }
@@ -216,10 +230,12 @@ fn a_delivery_that_is_cut_is_gone_on_with() -> Result {
         (0..12 << 20).map(|_| next()).collect::<Vec<_>>()
     };
     let (low, high) = (noise(1), noise(2));
-    let image = shelf.image("large", "first", &[&[("srv/low", &low)], &[("srv/high", &high)]]);
+    let former = shelf.image("one", "first", &[]);
+    let image = shelf.image("large", "large", &[&[("srv/low", &low)], &[("srv/high", &high)]]);
     let (size, part) = (24 << 20, 6 << 20);
     let remote = remote.with_bandwidth(part);
     for (storage, user) in STORAGES {
+        remote.cp(&former, storage).exits(0);
         let began = remote.proxy.counts().to_server;
         for _ in 0..3 {
             remote.proxy.heal();
@@ -227,14 +243,47 @@ fn a_delivery_that_is_cut_is_gone_on_with() -> Result {
             let cut = remote.run_through("deploy", &format!("vm cp-box @ {}{storage}", image.display()));
             assert_eq!(cut.exit, 4, "{cut}");
             remote.world.await_in_guest("! pgrep --list-full --exact charly-guest");
-            remote.world.code(user, 125, "podman image exists web || exit 125");
+            assert_eq!(remote.says(user, "web"), "first", "the one that was there has the name until then");
         }
         remote.proxy.heal();
         let said = remote.run_through("deploy", &format!("vm cp-box @ {}{storage}", image.display())).exits(0);
-        assert_eq!(remote.says(user, "web"), "first", "{said}");
+        assert_eq!(remote.says(user, "web"), "large", "{said}");
         let crossed = remote.proxy.counts().to_server - began;
         // What was under way at each cut, and what else there is to say.
         assert!(crossed < size + size / 4, "{crossed} bytes for {size}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_image_comes_from_podmans_storage_or_charlys_own() -> Result {
+    let Some(world) = World::new("imagesfrom")? else { return Ok(()) };
+    let shelf = Shelf::new();
+    world.guest.put("root", &shelf.image("one", "first", &[]), "/tmp/one.tar", 0o644)?;
+    // Root has the images, and a user of the same machine is brought them.
+    world.ok(
+        "root",
+        "ssh-keygen -q -N '' -f ~/.ssh/id_ed25519 && ssh-keyscan localhost >>~/.ssh/known_hosts 2>/dev/null &&
+         cat ~/.ssh/id_ed25519.pub >>/home/deploy/.ssh/authorized_keys && podman load --quiet --input /tmp/one.tar",
+    );
+    let cp = |image: &str| world.json("root", &format!("vm cp-box ssh:deploy@localhost {image} --rootless")).exits(0);
+    let spare = "ls -d /var/tmp/charly-image-* /tmp/charly-image-* 2>/dev/null; true";
+    for image in ["web", "localhost/web:latest"] {
+        let said = cp(image);
+        let sent = if image == "web" { 2 } else { 0 };
+        assert_eq!(delivered(&said)["sent_layers"], sent, "{said}");
+        assert_eq!(world.ok("deploy", "podman run --rm --network none web"), "first\n");
+        // Put together from the unpacked files: nothing was saved first.
+        assert_eq!(world.ok("root", spare), "");
+    }
+
+    world.ok("root", &format!("cd {FIXTURES} && charly box build same-nothing"));
+    let read = "podman unshare sh -c 'cat $(podman image mount localhost/same-nothing)/etc/e2e/note'";
+    for (sent, was_there) in [(1, false), (0, true)] {
+        let said = cp("same-nothing");
+        let what = delivered(&said);
+        assert_eq!((&what["sent_layers"], &what["was_there"]), (&json!(sent), &json!(was_there)), "{said}");
+        assert_eq!(world.ok("deploy", read), "as declared\n");
     }
     Ok(())
 }

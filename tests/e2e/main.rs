@@ -18,6 +18,7 @@ mod identities;
 mod images;
 mod keeping;
 mod kit;
+mod layers;
 mod lives;
 mod machines;
 mod places;

@@ -71,6 +71,8 @@ impl Delivery<'_> {
         let (mut there, pulled) = self.look(&name)?;
         let here = there.iter().position(|image| image.id == id);
         let mut here = here.map(|at| there.swap_remove(at));
+        // Where the name is the image's already, podman told of it twice: by its id and by its name.
+        there.retain(|image| image.id != id);
         let former = there.pop();
         self.storage = former.as_ref().and_then(Stored::storage);
         let was_there = here.is_some();

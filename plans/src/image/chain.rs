@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::diagnostic::{Diagnostic, Diagnostics, suggestion};
 use crate::load::{LoadedCandy, Workspace};
 use crate::read::Spanned;
-use crate::resolve::{LayerRef, Resolved, ResolvedCandy};
+use crate::resolve::{Fingerprint, Found, LayerRef};
 use crate::schema::{self, BoxSpec, Document, Reference};
 use crate::source::{Place, Source};
 
@@ -109,18 +109,31 @@ impl Workspace {
     }
 
     /// Finds a box's own candies: those it names, and last what it asks for itself.
-    pub fn box_candies(&mut self, layer: &BoxLayer) -> Result<Resolved, Diagnostics> {
+    pub fn box_candies(&mut self, layer: &BoxLayer) -> Result<Found, Diagnostics> {
         let at = |span| Place { source: Arc::clone(&layer.place.source), span };
         let references = layer
             .spec
             .candy
             .iter()
             .map(|candy: &Spanned<Reference>| LayerRef { reference: candy.value.clone(), place: Some(at(candy.span)) });
-        let mut resolved = self.resolve(&references.collect::<Vec<_>>())?;
+        let mut found = self.find_all(&references.collect::<Vec<_>>())?;
         if !layer.spec.package.is_empty() || layer.spec.distro.iter().next().is_some() {
-            resolved.candies.push(ResolvedCandy::alone(own(layer)?));
+            found.push(own(layer)?);
         }
-        Ok(resolved)
+        Ok(found)
+    }
+}
+
+impl BoxLayer {
+    /// Tells all that a box of a workspace declares, beside the candies it names.
+    pub fn tell(&self, workspace: &Workspace, fingerprint: &mut Fingerprint) {
+        let Self { name, spec: _, place, base: _ } = self;
+        fingerprint.text(name);
+        // What it declares may come of several documents, one laid over the other: all of them tell it.
+        fingerprint.text(place.source.text());
+        for document in workspace.documents() {
+            fingerprint.text(document.text());
+        }
     }
 }
 

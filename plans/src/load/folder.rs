@@ -80,7 +80,7 @@ pub(crate) fn shipped_names() -> impl Iterator<Item = &'static str> {
 /// Returns the file at a path of a folder, or all files below it where it is a folder itself, sorted by path.
 ///
 /// What a link leads to must lie in the folder, too: a candy from elsewhere could name any file of the controller.
-pub(crate) fn find_sources(folder: &Folder, path: &str, known: Option<&dyn Digests>) -> io::Result<Vec<SourceFile>> {
+pub(crate) fn find_sources(folder: &Folder, path: &str) -> io::Result<Vec<FoundFile>> {
     match folder {
         Folder::Shipped(name) => {
             let whole = format!("{name}/{path}");
@@ -91,29 +91,42 @@ pub(crate) fn find_sources(folder: &Folder, path: &str, known: Option<&dyn Diges
             });
             match all.collect::<Vec<_>>() {
                 none if none.is_empty() => Err(io::ErrorKind::NotFound.into()),
-                some => Ok(some),
+                some => Ok(sorted(some)),
             }
         }
         Folder::Disk(root) => {
             let mut found = Found::default();
             found.take(reach(root, path)?, String::new())?;
-            digested(found.below(root)?, known)
+            Ok(sorted(found.below(root)?))
         }
     }
 }
 
-/// Digests what was found, and sorts it by path.
-fn digested(mut found: Vec<FoundFile>, known: Option<&dyn Digests>) -> io::Result<Vec<SourceFile>> {
-    found.sort_by(|one, other| one.below.cmp(&other.below));
-    let files: Vec<_> = found.iter().map(|file| (file.path.as_path(), file.stamp)).collect();
-    let digests = digests::of(&files, known)?;
-    let sources = found.into_iter().zip(digests).map(|(FoundFile { below, path, stamp }, digest)| SourceFile {
-        below,
-        digest,
-        size: stamp.size,
-        blob: Blob::File(path, stamp),
-    });
-    Ok(sources.collect())
+fn sorted(mut found: Vec<FoundFile>) -> Vec<FoundFile> {
+    found.sort_unstable_by(|one, other| one.below.cmp(&other.below));
+    found
+}
+
+/// Digests what was found.
+pub(crate) fn digested(found: Vec<FoundFile>, known: Option<&dyn Digests>) -> io::Result<Vec<SourceFile>> {
+    let files: Vec<_> = found
+        .iter()
+        .filter_map(|file| match &file.blob {
+            Blob::File(path, stamp) => Some((path.as_path(), *stamp)),
+            Blob::Bytes(_) => None,
+        })
+        .collect();
+    let mut digests = digests::of(&files, known)?.into_iter();
+    let mut sources = Vec::with_capacity(found.len());
+    for FoundFile { below, blob } in found {
+        let (digest, size) = match &blob {
+            Blob::Bytes(bytes) => (Digest::of(bytes), bytes.len() as u64),
+            // There are as many digests as files.
+            Blob::File(_, stamp) => (digests.next().ok_or(io::ErrorKind::NotFound)?, stamp.size),
+        };
+        sources.push(SourceFile { below, digest, size, blob });
+    }
+    Ok(sources)
 }
 
 /// What a builder's tools leave in the folder of a project, and what is not theirs at all.
@@ -121,14 +134,14 @@ const NOT_BUILT_FROM: &[&str] = &[".git", ".pixi", ".venv", "charly.yml", "node_
 
 /// Returns all files of a folder that something is built from, sorted by path: all but the candy's own document, and what
 /// earlier builds by hand have left.
-pub(crate) fn find_build_sources(folder: &Folder, known: Option<&dyn Digests>) -> io::Result<Vec<SourceFile>> {
+pub(crate) fn find_build_sources(folder: &Folder) -> io::Result<Vec<FoundFile>> {
     match folder {
         Folder::Shipped(name) => {
             let within = format!("{name}/");
             let all = SHIPPED.iter().filter_map(|(file, bytes)| Some((file.strip_prefix(&within)?, bytes)));
             let inputs =
                 all.filter(|(below, _)| !below.split('/').next().is_some_and(|top| NOT_BUILT_FROM.contains(&top)));
-            Ok(inputs.map(|(below, bytes)| from_bytes(below.to_owned(), bytes.to_vec())).collect())
+            Ok(sorted(inputs.map(|(below, bytes)| from_bytes(below.to_owned(), bytes.to_vec())).collect()))
         }
         Folder::Disk(root) => {
             let mut found = Found::default();
@@ -141,7 +154,7 @@ pub(crate) fn find_build_sources(folder: &Folder, known: Option<&dyn Digests>) -
                     found.take(reach(root, name)?, name.to_owned())?;
                 }
             }
-            digested(found.below(root)?, known)
+            Ok(sorted(found.below(root)?))
         }
     }
 }
@@ -166,11 +179,13 @@ fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// A file that was found.
-struct FoundFile {
-    below: String,
-    path: PathBuf,
-    stamp: Stamp,
+/// A file that was found, and that nobody has read.
+#[derive(Debug)]
+pub(crate) struct FoundFile {
+    /// Its path relative to what was asked for; empty where that is the file itself.
+    pub(crate) below: String,
+    /// Where its bytes are.
+    pub(crate) blob: Blob,
 }
 
 /// Files that were found, and folders that are to be looked into.
@@ -197,7 +212,7 @@ impl Found {
         if kind.is_dir() {
             self.folders.push((path, below));
         } else if kind.is_file() {
-            self.files.push(FoundFile { below, path, stamp: Stamp::of(kind) });
+            self.files.push(FoundFile { below, blob: Blob::File(path, Stamp::of(kind)) });
         } else {
             return Err(io::Error::other("it is neither a file nor a folder"));
         }
@@ -247,8 +262,8 @@ fn look_into(root: &Path, folder: &Path, above: &str) -> io::Result<Found> {
     Ok(found)
 }
 
-fn from_bytes(below: String, bytes: Vec<u8>) -> SourceFile {
-    SourceFile { below, digest: Digest::of(&bytes), size: bytes.len() as u64, blob: Blob::Bytes(bytes) }
+fn from_bytes(below: String, bytes: Vec<u8>) -> FoundFile {
+    FoundFile { below, blob: Blob::Bytes(bytes) }
 }
 
 #[cfg(test)]
@@ -268,19 +283,18 @@ mod tests {
         std::os::unix::fs::symlink("..", candy.join("up")).unwrap();
         let disk = Folder::Disk(candy);
         for path in ["link", "up/outside", "../outside", "files/../../outside", "/etc/passwd", "up"] {
-            let error = find_sources(&disk, path, None).unwrap_err();
+            let error = find_sources(&disk, path).unwrap_err();
             assert_eq!(error.to_string(), "it leads out of the candy's folder", "{path}");
         }
-        let error = find_sources(&disk, ".", None).unwrap_err();
+        let error = find_sources(&disk, ".").unwrap_err();
         assert_eq!(error.to_string(), "it leads out of the candy's folder");
-        assert_eq!(find_sources(&disk, "gone", None).unwrap_err().kind(), io::ErrorKind::NotFound);
-        let names = |path: &str| {
-            find_sources(&disk, path, None).unwrap().into_iter().map(|file| file.below).collect::<Vec<_>>()
-        };
+        assert_eq!(find_sources(&disk, "gone").unwrap_err().kind(), io::ErrorKind::NotFound);
+        let names =
+            |path: &str| find_sources(&disk, path).unwrap().into_iter().map(|file| file.below).collect::<Vec<_>>();
         assert_eq!(names("inner"), [""]);
         assert_eq!(names("files"), ["b", "deep/a"]);
-        assert_eq!(find_sources(&disk, "files/deep/a", None).unwrap()[0].size, 300 << 10);
-        assert_eq!(find_build_sources(&disk, None).unwrap_err().to_string(), "it leads out of the candy's folder");
+        assert_eq!(digested(find_sources(&disk, "files/deep/a").unwrap(), None).unwrap()[0].size, 300 << 10);
+        assert_eq!(find_build_sources(&disk).unwrap_err().to_string(), "it leads out of the candy's folder");
     }
 
     #[test]
@@ -291,7 +305,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
-        let found = find_build_sources(&Folder::Disk(folder.path().to_owned()), None).unwrap();
+        let found = find_build_sources(&Folder::Disk(folder.path().to_owned())).unwrap();
         let names: Vec<_> = found.into_iter().map(|file| file.below).collect();
         assert_eq!(names, ["Cargo.toml", "src/main.rs", "src/target/kept"]);
     }

@@ -14,4 +14,4 @@ pub use folder::{Blob, Folder, SourceFile};
 pub use workspace::{Declared, DeployEntry, Settings, Workspace};
 
 pub(crate) use candy::{shown_from, unreadable};
-pub(crate) use folder::{find_build_sources, find_sources};
+pub(crate) use folder::{FoundFile, digested, find_build_sources, find_sources};

@@ -49,6 +49,8 @@ pub struct Workspace {
     locals: BTreeMap<String, Declared<LocalTemplate>>,
     sidecars: BTreeMap<String, Declared<Sidecar>>,
     defaults: Option<Defaults>,
+    /// The machine's own file.
+    machine: Option<Arc<Source>>,
 }
 
 /// An entity and the place of its name.
@@ -96,6 +98,7 @@ impl Workspace {
             locals: BTreeMap::new(),
             sidecars: BTreeMap::new(),
             defaults: None,
+            machine: None,
         };
         for name in shipped_names() {
             let shown = format!("shipped/{name}/charly.yml");
@@ -177,6 +180,12 @@ impl Workspace {
     /// Returns what holds where an entity says nothing.
     pub fn defaults(&self) -> Option<&Defaults> {
         self.defaults.as_ref()
+    }
+
+    /// Returns the documents that all entities beside candies come from.
+    pub(crate) fn documents(&self) -> impl Iterator<Item = &Source> {
+        let projects = self.scopes.iter().filter_map(|scope| scope.project.as_ref().map(|(source, _)| &**source));
+        projects.chain(self.machine.as_deref())
     }
 
     /// Loads a project once, with what it imports.
@@ -261,6 +270,7 @@ impl Workspace {
                 if let Some(project) = project {
                     self.add_entities(&source, &project, file.parent());
                 }
+                self.machine = Some(source);
             }
             Err(finding) => found.push(*finding),
         }

@@ -1,14 +1,14 @@
 //! Follows references until every candy is known.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::Arc;
 
+use super::found::{Found, FoundCandy};
 use super::order::Graph;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::load::{Digests, LoadedCandy, SourceFile, Workspace, find_build_sources, find_sources};
+use crate::load::{LoadedCandy, SourceFile, Workspace};
 use crate::read::FromText;
-use crate::schema::{Reference, Run, StepKind};
+use crate::schema::Reference;
 use crate::source::Place;
 
 /// A candy asked for.
@@ -58,26 +58,33 @@ impl LayerRef {
 }
 
 impl Workspace {
-    /// Follows references to candies, theirs to others, and puts all in order.
+    /// Follows references to candies, theirs to others, puts all in order, and digests the files they refer to.
     pub fn resolve(&mut self, layers: &[LayerRef]) -> Result<Resolved, Diagnostics> {
+        let found = self.find_all(layers)?;
+        Ok(self.digested(found))
+    }
+
+    /// Digests the files that candies refer to.
+    pub fn digested(&self, found: Found) -> Resolved {
+        found.digested(self.settings().digests.as_deref())
+    }
+
+    /// Follows references to candies, theirs to others, and puts all in order. Of the files they refer to nothing is read.
+    pub(crate) fn find_all(&mut self, layers: &[LayerRef]) -> Result<Found, Diagnostics> {
         let mut found = Diagnostics::default();
         let (all, roots) = self.follow(layers, &mut found);
         let mut ordered = None;
         if !found.has_errors() {
             match order(all) {
-                Ok(candies) => ordered = Some(Resolved { candies, roots }),
+                Ok(candies) => ordered = Some(Found { candies, roots }),
                 Err(finding) => found.push(*finding),
             }
         }
         found.or(ordered)
     }
 
-    fn follow(
-        &mut self,
-        layers: &[LayerRef],
-        found: &mut Diagnostics,
-    ) -> (BTreeMap<String, ResolvedCandy>, Vec<String>) {
-        let mut all: BTreeMap<String, ResolvedCandy> = BTreeMap::new();
+    fn follow(&mut self, layers: &[LayerRef], found: &mut Diagnostics) -> (BTreeMap<String, FoundCandy>, Vec<String>) {
+        let mut all: BTreeMap<String, FoundCandy> = BTreeMap::new();
         let mut waiting: Vec<Arc<LoadedCandy>> = Vec::new();
         let mut roots = Vec::new();
         for LayerRef { reference, place } in layers {
@@ -117,9 +124,7 @@ impl Workspace {
                 names.dedup();
             }
             let [requires, composed_of] = names;
-            let known = self.settings().digests.as_deref();
-            let (sources, build_files) = (sources(&loaded, known), build_files(&loaded, known));
-            all.insert(loaded.name().to_owned(), ResolvedCandy { loaded, requires, composed_of, sources, build_files });
+            all.insert(loaded.name().to_owned(), FoundCandy::new(loaded, requires, composed_of));
         }
         let mut seen = BTreeSet::new();
         roots.retain(|name| seen.insert(name.clone()));
@@ -135,19 +140,13 @@ impl Resolved {
 }
 
 impl ResolvedCandy {
-    /// Takes a candy that refers to nothing.
-    pub(crate) fn alone(loaded: LoadedCandy) -> Self {
-        let (requires, composed_of, build_files) = (Vec::new(), Vec::new(), Ok(BTreeMap::new()));
-        Self { loaded: Arc::new(loaded), requires, composed_of, sources: BTreeMap::new(), build_files }
-    }
-
     /// Returns the names of all candies that stand before this one for its sake.
     pub fn needs(&self) -> impl Iterator<Item = &str> {
         self.requires.iter().chain(&self.composed_of).map(String::as_str)
     }
 }
 
-fn order(mut all: BTreeMap<String, ResolvedCandy>) -> Result<Vec<ResolvedCandy>, Box<Diagnostic>> {
+fn order(mut all: BTreeMap<String, FoundCandy>) -> Result<Vec<FoundCandy>, Box<Diagnostic>> {
     let graph = Graph::new(all.iter().map(|(name, candy)| (name.as_str(), candy.needs())));
     match graph.order() {
         Ok(names) => {
@@ -176,35 +175,4 @@ fn asked_for(candy: &LoadedCandy, name: &str) -> Option<Place> {
     let mut references = candy.candy.require.iter().chain(&candy.candy.candy);
     let reference = references.find(|reference| names(reference.to_string().split('@').next().unwrap_or_default()))?;
     Some(candy.place(reference.span))
-}
-
-/// Finds the files that a candy's `copy` steps name.
-pub(crate) fn sources(loaded: &LoadedCandy, known: Option<&dyn Digests>) -> BTreeMap<String, Sources> {
-    let copies = loaded.candy.plan.iter().filter_map(|step| match &step.kind {
-        StepKind::Run(run) => match &**run {
-            Run::Copy(copy) => Some(copy.copy.as_str()),
-            _ => None,
-        },
-        _ => None,
-    });
-    let find = |path: &str| -> Sources {
-        let Some(folder) = &loaded.folder else {
-            return Err("a candy declared in place has no folder to copy from".to_owned());
-        };
-        find_sources(folder, path, known).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => "it is not in the candy's folder".to_owned(),
-            _ => error.to_string(),
-        })
-    };
-    copies.map(|path| (path.to_owned(), find(path))).collect()
-}
-
-fn build_files(loaded: &LoadedCandy, known: Option<&dyn Digests>) -> Result<BTreeMap<String, SourceFile>, String> {
-    match &loaded.folder {
-        Some(folder) if !loaded.build_files.is_empty() => {
-            let files = find_build_sources(folder, known).map_err(|error| error.to_string())?;
-            Ok(files.into_iter().map(|file| (file.below.clone(), file)).collect())
-        }
-        _ => Ok(BTreeMap::new()),
-    }
 }

@@ -11,6 +11,7 @@ use charly_plans::compile::{Compiled, Options, Supervisor, compile};
 use charly_plans::diagnostic::Diagnostic;
 use charly_plans::image::{BoxLayer, ImagePlan, SUPERVISORD, for_image, labels};
 use charly_plans::load::{Blob, Workspace};
+use charly_plans::resolve::Found;
 use charly_target_core::Supply;
 use charly_target_core::fetch::{Content, PlanSupply};
 use charly_target_oci::build::{self, Blueprint, Built, Settings, Wanted, Wish};
@@ -18,9 +19,10 @@ use charly_target_oci::layer::Compression;
 use charly_target_oci::store::{Image, Store};
 
 use super::progress::Watcher;
+use super::unchanged::Unchanged;
 use super::{base, store};
 use crate::context::Context;
-use crate::deploy::{Downloads, builders, workshop};
+use crate::deploy::{Downloads, Wishes, builders, workshop};
 use crate::exit::Failure;
 use crate::verb::bundle::Compile;
 
@@ -71,6 +73,8 @@ pub(super) struct Ready {
     secrets: BTreeMap<String, SecretValue>,
     blobs: BTreeMap<Digest, Content>,
     user: User,
+    /// Whether there was nothing to be said of it, which has to be said each time.
+    is_silent: bool,
 }
 
 /// Builds a box, and before it those it starts from.
@@ -92,8 +96,25 @@ pub(super) fn layers(
     let settings = how.settings(cx);
     let mut last = None;
     for layer in boxes {
-        let ready = ready(cx, store, workspace, layer, how, &settings)?;
-        let built = one(cx, store, &ready, &settings)?;
+        for_this_machine(layer)?;
+        let base = base::image(cx, store, workspace, &layer.base, &settings)?;
+        let (found, wishes) = (workspace.box_candies(layer)?, how.compile.wishes(cx)?);
+        let known = Unchanged::new(cx, workspace, (layer, base.as_ref()), (how, &wishes), (&found, &settings));
+        if settings.use_cache
+            && !cx.refresh
+            && let Some((built, said)) = known.image(store)
+        {
+            for line in said {
+                cx.printer.say(format_args!("{line}"));
+            }
+            last = Some(built);
+            continue;
+        }
+        let ready = compiled(cx, store, workspace, (layer, base), (found, wishes), &settings)?;
+        let (built, said) = one(cx, store, &ready, &settings)?;
+        if ready.is_silent {
+            known.remember(&built, said);
+        }
         last = Some(built);
     }
     last.ok_or_else(|| Failure::invalid("a box is made of nothing"))
@@ -110,7 +131,20 @@ pub(super) fn ready(
 ) -> Result<Ready, Failure> {
     for_this_machine(layer)?;
     let base = base::image(cx, store, workspace, &layer.base, settings)?;
-    let resolved = workspace.box_candies(layer)?;
+    let (found, wishes) = (workspace.box_candies(layer)?, how.compile.wishes(cx)?);
+    compiled(cx, store, workspace, (layer, base), (found, wishes), settings)
+}
+
+/// Compiles the candies of a box, which were found.
+fn compiled(
+    cx: &Context,
+    store: &Store,
+    workspace: &Workspace,
+    (layer, base): (&BoxLayer, Option<Image>),
+    (found, wishes): (Found, Wishes),
+    settings: &Settings,
+) -> Result<Ready, Failure> {
+    let resolved = workspace.digested(found);
     let traits = build::traits(store, base.as_ref(), settings)?;
     let config = base.as_ref().and_then(|base| base.config.config().clone());
     let base_user = config.as_ref().and_then(|config| config.user().clone()).filter(|user| !user.is_empty());
@@ -122,7 +156,6 @@ pub(super) fn ready(
     let in_base = labels::candies(&known).into_iter().map(|held| (held.name, held.digest)).collect();
     let init = layer.spec.init.clone().or_else(|| known.get(&labels::name("init")).cloned());
     let supervisor = supervisor(layer, init.as_deref())?;
-    let wishes = how.compile.wishes(cx)?;
     let options = Options {
         skip_incompatible: wishes.skip_incompatible,
         env: wishes.env,
@@ -137,6 +170,7 @@ pub(super) fn ready(
     let Compiled { plan, blobs, warnings } = compile(&resolved, &traits.facts(&arch, user.clone()), &options)?;
     cx.printer.findings(warnings.iter())?;
     let ImagePlan { mut plan, env, path, notes } = for_image(plan, &user, supervisor, appended(config.as_ref()))?;
+    let is_silent = warnings.iter().next().is_none() && notes.is_empty();
     for note in notes {
         cx.printer.say(format_args!("note: {}", crate::output::clean(&note)));
     }
@@ -153,17 +187,22 @@ pub(super) fn ready(
         Blob::File(path, stamp) => (digest, Content::Stamped(path, stamp)),
     });
     let (name, secrets, blobs) = (reference(layer), wishes.secrets, blobs.collect());
-    Ok(Ready { name, base, plan, digests, wanted, in_base, secrets, blobs, user })
+    Ok(Ready { name, base, plan, digests, wanted, in_base, secrets, blobs, user, is_silent })
 }
 
-/// Builds one box whose base is there.
-pub(super) fn one(cx: &Context, store: &Store, ready: &Ready, settings: &Settings) -> Result<Built, Failure> {
+/// Builds one box whose base is there, and returns what the next build will say of its candies if nothing changes.
+pub(super) fn one(
+    cx: &Context,
+    store: &Store,
+    ready: &Ready,
+    settings: &Settings,
+) -> Result<(Built, Vec<String>), Failure> {
     let supply = |plan: &InstallPlan| -> Box<dyn Supply> { ready.supply(cx, plan) };
     let blueprint = ready.blueprint(&supply);
     let mut watcher = Watcher::new(cx.printer, cx.interrupts.clone());
     let built = cx.block_on(build::build(store, &blueprint, settings, &mut watcher));
     watcher.finish()?;
-    Ok(built?)
+    Ok((built?, watcher.next))
 }
 
 impl Ready {
@@ -192,6 +231,14 @@ impl How {
     /// Makes layers as quickly as can be, for images that nobody sends anywhere.
     pub(super) fn uncompressed() -> Self {
         Self { compression: Pack::None, ..Self::default() }
+    }
+
+    pub(super) fn compression(&self) -> &'static str {
+        match self.compression {
+            Pack::Gzip => "gzip",
+            Pack::Zstd => "zstd",
+            Pack::None => "none",
+        }
     }
 
     pub(super) fn settings(&self, cx: &Context) -> Settings {

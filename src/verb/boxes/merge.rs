@@ -2,6 +2,8 @@
 
 use std::num::NonZero;
 
+use charly_target_oci::build;
+
 use super::{bytes_of, done, image, store};
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
@@ -35,7 +37,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let mut all = kept.to_vec();
     all.push(layer);
     let target = args.target.clone().unwrap_or_else(|| format!("{name}-merged"));
-    let made = store.tag(&target, &image.config, &all)?;
+    let made = store.tag(&target, &build::config::merged(&image.config, args.keep)?, &all)?;
     let (before, after) = (bytes_of(&image), bytes_of(&made));
     cx.printer.say(format_args!(
         "{target}: {} instead of {}, {} instead of {}",

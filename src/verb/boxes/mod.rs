@@ -14,14 +14,15 @@ mod merge;
 mod new;
 mod progress;
 mod prune;
+mod unchanged;
 mod validate;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use charly_ir::message::Problem;
 use charly_target_oci::build::BuildError;
 use charly_target_oci::sandbox::inside;
+use charly_target_oci::serve::Served;
 use charly_target_oci::source::Place;
 use charly_target_oci::store::{Image, Store, StoreError};
 use clap::Subcommand;
@@ -99,16 +100,15 @@ fn store(cx: &Context) -> Result<Store, Failure> {
     Ok(Store::open(&cx.data.join(IMAGES))?)
 }
 
-/// Returns the layout and the name in it of the image of a box, or of one by its own name, if it was ever built.
-pub(crate) fn kept(cx: &Context, name: &str) -> Result<Option<(PathBuf, String)>, Failure> {
-    let folder = cx.data.join(IMAGES);
-    if !folder.is_dir() {
+/// Returns the image of a box, or one by its own name, if it was ever built.
+pub(crate) fn kept(cx: &Context, name: &str) -> Result<Option<Served>, Failure> {
+    if !cx.data.join(IMAGES).is_dir() {
         return Ok(None);
     }
     let store = store(cx)?;
-    for known in declared(cx, name).iter().map(String::as_str).chain([name]) {
-        if store.image(known)?.is_some() {
-            return Ok(Some((folder, known.to_owned())));
+    for known in declared(cx, name).into_iter().chain([name.to_owned()]) {
+        if let Some(image) = store.image(&known)? {
+            return Ok(Some(Served::of_store(store, known, &image)?));
         }
     }
     Ok(None)

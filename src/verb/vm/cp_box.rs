@@ -42,15 +42,14 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         let hint = "write a box, a name of podman's, a path, `oci:PATH` or `docker-archive:PATH`";
         Failure::invalid(error.to_string()).hint(hint)
     })?;
-    let reference = match reference {
-        Reference::Named(name) => match boxes::kept(cx, &name)? {
-            // What charly keeps is a layout like any other.
-            Some((path, name)) => Reference::Layout { path, name: Some(name) },
-            None => Reference::Named(name),
-        },
-        reference => reference,
+    let kept = match &reference {
+        Reference::Named(name) => boxes::kept(cx, name)?,
+        _ => None,
     };
-    let image = Served::open(&reference)?;
+    let image = match kept {
+        Some(image) => image,
+        None => Served::open(&reference)?,
+    };
     let Some(name) = args.tag.as_deref().or(image.names.first().map(String::as_str)) else {
         let failure = Failure::invalid(format!("`{}` has no name of its own", args.reference));
         return Err(failure.hint("say what to call it there, with `--as NAME`"));
@@ -118,7 +117,9 @@ impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         let exit = match &error {
             ServeError::Unknown { .. } | ServeError::Invalid { .. } => Exit::Invalid,
-            ServeError::Read { .. } | ServeError::NoPodman | ServeError::Podman { .. } => Exit::Failed,
+            ServeError::Store(_) | ServeError::Read { .. } | ServeError::NoPodman | ServeError::Podman { .. } => {
+                Exit::Failed
+            }
         };
         let problem = Problem::from_error(&error);
         let problem = match error.hint() {

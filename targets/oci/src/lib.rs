@@ -9,6 +9,7 @@
 //! | [`builder`] | what builder steps place, made in a box of its own |
 //! | [`sandbox`] | where the steps run that must run |
 //! | `podman` | images of this machine's podman |
+//! | `private` | folders that nobody but their user enters |
 //! | [`space`] | how much of the disk all that takes |
 //! | [`serve`] | an image as a machine is served it, whatever it is kept in |
 
@@ -16,6 +17,7 @@ pub mod build;
 pub mod builder;
 pub mod layer;
 mod podman;
+mod private;
 pub mod sandbox;
 pub mod serve;
 pub mod source;

@@ -35,16 +35,36 @@ pub struct Wish {
 
 /// What a box says about its user is not so in its base.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the base has a user `{name}` whose {what} is {has}, not {asked}")]
-pub struct AnotherUser {
-    name: String,
-    what: &'static str,
-    has: String,
-    asked: String,
+pub enum AnotherUser {
+    /// The user is there, and is another.
+    #[error("the base has a user `{name}` whose {what} is {has}, not {asked}")]
+    Differs {
+        /// Its name.
+        name: String,
+        /// What differs.
+        what: &'static str,
+        /// What it is.
+        has: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// The number is somebody else's.
+    #[error("the base has a user `{name}` with the number {uid}, which `{asked}` was to have")]
+    Number {
+        /// Whose it is.
+        name: String,
+        /// The number.
+        uid: u32,
+        /// Who was to have it.
+        asked: String,
+    },
 }
 
-/// The number of a user that has a name alone, as distributions give it to the first one.
+/// The number of a user that has a name alone, as distributions give it to the first one: the first that nobody has from there on.
 const FIRST: u32 = 1000;
+
+/// A number that distributions keep for nobody in particular, and that no user has.
+const LAST: u32 = 65_534;
 
 impl Accounts {
     /// Finds a user by name or number.
@@ -78,7 +98,16 @@ impl Accounts {
             return Ok((User { name, uid: 0, gid: 0, home, shell }, None));
         }
         let number: Option<u32> = name.parse().ok();
-        let uid = wish.uid.or(number).unwrap_or(FIRST);
+        let uid = match wish.uid.or(number) {
+            // Two names for a number: whoever logs in would be taken for the other.
+            Some(uid) => match self.user(&uid.to_string()) {
+                Some(User { name: other, .. }) => {
+                    return Err(AnotherUser::Number { name: other, uid, asked: name });
+                }
+                None => uid,
+            },
+            None => self.free(wish.gid.is_none()),
+        };
         let gid = wish.gid.unwrap_or(uid);
         let home = wish.home.clone().unwrap_or_else(|| format!("/home/{name}"));
         let user = User { name, uid, gid, home, shell: "/bin/bash".into() };
@@ -87,6 +116,16 @@ impl Accounts {
         }
         let steps = self.steps(&user);
         Ok((user, Some(steps)))
+    }
+
+    /// Returns the first number that no user has, nor a group where the user is to have one of the same number.
+    fn free(&self, with_group: bool) -> u32 {
+        let is_taken = |number: &u32| {
+            let number = number.to_string();
+            let has = |text: &str| text.lines().any(|line| line.split(':').nth(2) == Some(&number));
+            has(&self.passwd) || with_group && has(&self.group)
+        };
+        (FIRST..LAST).find(|number| !is_taken(number)).unwrap_or(FIRST)
     }
 
     /// Returns a candy that makes a user.
@@ -134,7 +173,7 @@ fn step(id: &str, scope: Scope, action: Action) -> Step {
 /// Refuses a wish that a user who is there does not meet.
 fn unchanged(user: User, wish: &Wish) -> Result<User, AnotherUser> {
     let differs = |what, has: String, asked: Option<String>| match asked {
-        Some(asked) if asked != has => Err(AnotherUser { name: user.name.clone(), what, has, asked }),
+        Some(asked) if asked != has => Err(AnotherUser::Differs { name: user.name.clone(), what, has, asked }),
         _ => Ok(()),
     };
     differs("number", user.uid.to_string(), wish.uid.map(|uid| uid.to_string()))?;
@@ -200,8 +239,25 @@ mod tests {
 
     #[test]
     fn a_user_who_is_another_is_refused() {
-        let wish = Wish { name: Some("ann".into()), uid: Some(5), ..Wish::default() };
-        let error = accounts().meet(&wish, None).unwrap_err();
-        assert_eq!(error.to_string(), "the base has a user `ann` whose number is 1001, not 5");
+        for (wish, want) in [
+            (wish(Some("ann"), Some(5)), "the base has a user `ann` whose number is 1001, not 5"),
+            (wish(Some("bob"), Some(1001)), "the base has a user `ann` with the number 1001, which `bob` was to have"),
+        ] {
+            assert_eq!(accounts().meet(&wish, None).unwrap_err().to_string(), want);
+        }
+    }
+
+    #[test]
+    fn a_user_gets_a_number_that_nobody_has() {
+        let accounts = Accounts {
+            passwd: "root:x:0:0:root:/root:/bin/bash\nubuntu:x:1000:1000::/home/ubuntu:/bin/bash\n".into(),
+            group: "root:x:0:\nubuntu:x:1000:\nusers:x:1001:\n".into(),
+            ..Accounts::default()
+        };
+        let (user, made) = accounts.meet(&wish(Some("app"), None), None).unwrap();
+        assert_eq!((user.uid, user.gid, user.home.as_str(), made.is_some()), (1002, 1002, "/home/app", true));
+        let wish = Wish { name: Some("app".into()), gid: Some(1001), ..Wish::default() };
+        let (user, _) = accounts.meet(&wish, None).unwrap();
+        assert_eq!((user.uid, user.gid), (1001, 1001));
     }
 }

@@ -8,7 +8,7 @@ use charly_target_core::distribution::{Release, mmdebstrap};
 
 use super::config::{self, Made, Wanted};
 use super::{BuildError, Settings};
-use crate::layer::{Layer, LayerReader, LayerWriter, Limits};
+use crate::layer::{Layer, LayerError, LayerReader, LayerWriter, Limits};
 use crate::store::{Image, Store};
 
 /// The time that nothing in such a base is later than, in seconds since 1970, where nobody says another: the day these rules
@@ -43,6 +43,12 @@ pub fn bootstrap(
     let result = take(store, &mut child, settings);
     let ended = child.wait();
     let said = complaints.and_then(|complaints| complaints.join().ok()).unwrap_or_default();
+    // Whoever writes into a pipe that nobody reads any more fails of that, and says nothing of why.
+    if let Err(error) = &result
+        && is_own(error)
+    {
+        return Err(result.err().unwrap_or(BuildError::Stopped));
+    }
     if !ended.is_ok_and(|status| status.success()) {
         return Err(BuildError::Bootstrap { suite: release.suite, said });
     }
@@ -51,6 +57,11 @@ pub fn bootstrap(
     let config =
         config::configuration(None, architecture, &Wanted::default(), std::slice::from_ref(&layer), &made, epoch)?;
     Ok(store.tag(name, &config, &[layer])?)
+}
+
+/// Tells whether what the program wrote could not be kept, rather than read.
+fn is_own(error: &BuildError) -> bool {
+    matches!(error, BuildError::Store(_) | BuildError::Layer(LayerError::Write(_) | LayerError::File { .. }))
 }
 
 /// Turns what the program writes into a layer.

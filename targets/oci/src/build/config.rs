@@ -54,7 +54,7 @@ pub(super) fn configuration(
     made: &[Made],
     created: u64,
 ) -> Result<ImageConfiguration, BuildError> {
-    let mut history: Vec<History> = base.and_then(|base| base.history().clone()).unwrap_or_default();
+    let mut history = history(base, layers.len().saturating_sub(made.len()));
     for Made { by, at } in made {
         let entry = HistoryBuilder::default().created(time(*at)).created_by(format!("charly: {by}"));
         history.push(entry.build().map_err(BuildError::Configuration)?);
@@ -79,6 +79,41 @@ pub(super) fn configuration(
         None => builder.architecture(Arch::from(architecture)),
     };
     builder.build().map_err(BuildError::Configuration)
+}
+
+/// Returns the configuration of an image whose layers above the lowest so many became one.
+pub fn merged(config: &ImageConfiguration, keep: usize) -> Result<ImageConfiguration, BuildError> {
+    let layers = config.rootfs().diff_ids().len();
+    let mut history = history(Some(config), layers);
+    let upper = of_layers(&history).nth(keep).map_or(history.len(), |(at, _)| at);
+    history.truncate(upper);
+    let mut one = HistoryBuilder::default().created_by(format!("charly: {} layers", layers - keep.min(layers)));
+    if let Some(created) = config.created() {
+        one = one.created(created.clone());
+    }
+    history.push(one.build().map_err(BuildError::Configuration)?);
+    let mut config = config.clone();
+    config.set_history(Some(history));
+    Ok(config)
+}
+
+/// Returns what an image says of its layers. It may say nothing, or of more or fewer than there are, which those who build upon it
+/// do not take: then it says as much as there are layers.
+fn history(config: Option<&ImageConfiguration>, layers: usize) -> Vec<History> {
+    let mut history = config.and_then(|config| config.history().clone()).unwrap_or_default();
+    let more = of_layers(&history).nth(layers).map(|(at, _)| at);
+    history.truncate(more.unwrap_or(history.len()));
+    for _ in of_layers(&history).count()..layers {
+        let mut unknown = History::default();
+        unknown.set_created_by(Some("base".to_owned()));
+        history.push(unknown);
+    }
+    history
+}
+
+/// Returns the words about layers of a history, and where they stand; others are about steps that made none.
+fn of_layers(history: &[History]) -> impl Iterator<Item = (usize, &History)> {
+    history.iter().enumerate().filter(|(_, step)| !step.empty_layer().unwrap_or_default())
 }
 
 /// Returns what an image says about how it is run.
@@ -180,6 +215,33 @@ mod tests {
             (4_102_444_799, "2099-12-31T23:59:59Z"),
         ] {
             assert_eq!(time(seconds), want);
+        }
+    }
+
+    #[test]
+    fn every_layer_has_its_word() {
+        let step = |by: &str, is_empty| HistoryBuilder::default().created_by(by).empty_layer(is_empty).build().unwrap();
+        let image = |steps: &[(&str, bool)], layers: usize| {
+            let mut config = ImageConfiguration::default();
+            config.rootfs_mut().set_diff_ids(vec!["sha256:x".to_owned(); layers]);
+            config.set_history(Some(steps.iter().map(|(by, is_empty)| step(by, *is_empty)).collect()));
+            config
+        };
+        let words = |history: Vec<History>| -> Vec<String> {
+            history.iter().map(|step| step.created_by().clone().unwrap_or_default()).collect()
+        };
+        let full = [("a", false), ("env", true), ("b", false), ("cmd", true)];
+        for (steps, layers, want) in [
+            (&full[..], 2, &["a", "env", "b", "cmd"][..]),
+            (&[], 2, &["base", "base"]),
+            (&full, 3, &["a", "env", "b", "cmd", "base"]),
+            (&full, 1, &["a", "env"]),
+        ] {
+            assert_eq!(words(history(Some(&image(steps, layers)), layers)), want, "{steps:?} {layers}");
+        }
+        for (keep, want) in [(0, &["charly: 2 layers"][..]), (1, &["a", "env", "charly: 1 layers"])] {
+            let merged = merged(&image(&full, 2), keep).unwrap();
+            assert_eq!(words(merged.history().clone().unwrap()), want, "{keep}");
         }
     }
 

@@ -10,9 +10,9 @@ use std::io::Read;
 use std::num::NonZero;
 use std::path::Path;
 
-use charly_ir::STANDARD_PATH;
 use charly_ir::facts::{PackageManager, User};
 use charly_ir::plan::{Action, CandyPlan, Command, Extract, InstallPlan, Op, Packages, Scope, Step};
+use charly_ir::{STANDARD_PATH, asked_interpreter};
 use charly_target_core::Supply;
 use oci_spec::image::Config;
 
@@ -48,14 +48,11 @@ pub fn generate(
         (Some(from), _) => cx.line(&format!("FROM {from}\nUSER 0:0")),
         (None, true) => cx.line("FROM scratch"),
         (None, false) => {
-            cx.line("FROM scratch");
-            for layer in &root.layers {
-                let name = format!("base-{}.tar", layer.digest.short());
-                let path = folder.join(&name);
-                let blob = store.blob_path(layer.digest);
-                fs::copy(&blob, &path).map_err(|source| BuildError::Context { path, source })?;
-                cx.line(&format!("ADD {name} /"));
-            }
+            // What a layer takes away means nothing to `ADD`: it is given what is left of all of them.
+            let path = folder.join("base.tar");
+            let file = File::create(&path).map_err(|source| BuildError::Context { path, source })?;
+            store.merge_into(&root.layers, true, LayerWriter::new(file, Compression::None, NonZero::<usize>::MIN))?;
+            cx.line("FROM scratch\nADD base.tar /");
         }
     }
     for (candy, _) in blueprint.candies().filter(|(_, lacking)| lacking.is_some()) {
@@ -166,7 +163,7 @@ impl Context<'_> {
                     blob.read_to_string(&mut bytes)
                         .and_then(|_| fs::write(&path, &bytes))
                         .map_err(|source| BuildError::Context { path, source })?;
-                    self.run(&step.scope, &name, &download.env, &BTreeMap::new());
+                    self.run(&step.scope, (&name, &bytes), &download.env, &BTreeMap::new());
                 }
             }
             Action::ServicePackaged(service) => {
@@ -184,7 +181,7 @@ impl Context<'_> {
         let name = self.name(&candy.name, "sh");
         let path = self.folder.join(&name);
         fs::write(&path, &body.body).map_err(|source| BuildError::Context { path, source })?;
-        self.run(&step.scope, &name, &body.env, &body.secrets);
+        self.run(&step.scope, (&name, &body.body), &body.env, &body.secrets);
         Ok(())
     }
 
@@ -192,7 +189,7 @@ impl Context<'_> {
     fn run(
         &mut self,
         scope: &Scope,
-        file: &str,
+        (file, body): (&str, &str),
         env: &BTreeMap<String, charly_ir::Text>,
         secrets: &BTreeMap<String, String>,
     ) {
@@ -216,8 +213,11 @@ impl Context<'_> {
         let all: BTreeMap<_, _> = whose.into_iter().flatten().chain(fixed).chain(given).collect();
         let set: Vec<_> = all.iter().map(|(name, value)| format!("{name}={} ", quote(value))).collect();
         let home = all.get("HOME").map_or("/", String::as_str);
+        // As the engine chooses it, which looks for bash when it has come to the step.
+        let asked = asked_interpreter(body).map(|words| words.map(quote).collect::<Vec<_>>().join(" "));
+        let runs = asked.unwrap_or_else(|| "$(command -v bash || echo sh)".to_owned());
         self.line(&format!(
-            "RUN --mount=type=bind,source={file},target={BODY} {}cd {} 2>/dev/null || cd /; env {}bash {BODY}",
+            "RUN --mount=type=bind,source={file},target={BODY} {}cd {} 2>/dev/null || cd /; env {}{runs} {BODY}",
             mounts.concat(),
             quote(home),
             set.concat(),
@@ -320,6 +320,24 @@ mod tests {
         assert_eq!(quote("it's"), r"'it'\''s'");
         assert_eq!(double("a \"$b\" \\"), r#""a \"\$b\" \\""#);
         assert_eq!(list(&["a".into(), "b \"c\"".into()]), r#"["a","b \"c\""]"#);
+    }
+
+    #[test]
+    fn bodies_are_run_by_what_the_engine_would_run_them_by() {
+        let folder = tempfile::tempdir().unwrap();
+        for (body, want) in [
+            (
+                "echo",
+                "env LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin $(command -v bash || echo sh) /run/charly-body\n",
+            ),
+            ("#!/usr/bin/env python3\n", "/bin /usr/bin/env python3 /run/charly-body\n"),
+            ("#!/bin/sh -eu", "/bin /bin/sh -eu /run/charly-body\n"),
+        ] {
+            let (accounts, tree) = (Accounts::default(), Tree::default());
+            let mut cx = Context { folder: folder.path(), text: String::new(), number: 0, accounts, tree };
+            cx.run(&Scope::System, ("1.sh", body), &BTreeMap::new(), &BTreeMap::new());
+            assert!(cx.text.ends_with(want), "{}", cx.text);
+        }
     }
 
     #[test]

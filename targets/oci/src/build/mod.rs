@@ -24,6 +24,7 @@ pub mod plain;
 mod root;
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
@@ -334,11 +335,13 @@ impl Builder<'_> {
         let sink = self.store.layer_sink()?;
         let mut writer = LayerWriter::new(sink, self.settings.compression, self.settings.threads);
         for (entry, source) in &entries {
-            let mut bytes = plain::open(source, &mut *supply).map_err(place)?;
-            writer.append(entry, &mut bytes)?;
+            let bytes = plain::open(source, &mut *supply).map_err(place)?;
+            let mut bytes = Stoppable { bytes, interrupts: &self.settings.interrupts };
+            let appended = writer.append(entry, &mut bytes);
             if self.settings.interrupts.count() > 0 {
                 return Err(BuildError::Stopped);
             }
+            appended?;
         }
         let (sink, layer) = writer.finish()?;
         sink.keep(&layer)?;
@@ -396,6 +399,21 @@ impl Builder<'_> {
             self.root.push(layer.clone(), None)?;
         }
         Ok(layer)
+    }
+}
+
+/// Bytes that end where the user wants no more.
+struct Stoppable<'a, R> {
+    bytes: R,
+    interrupts: &'a Interrupts,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.interrupts.count() > 0 {
+            return Err(io::Error::other("it was stopped"));
+        }
+        self.bytes.read(buffer)
     }
 }
 

@@ -27,6 +27,7 @@ use charly_target_core::artifact::Wanted;
 use charly_target_core::fetch::Content;
 use charly_target_core::{Artifact, Builders, Interrupts};
 
+use crate::private::make_private;
 use crate::sandbox::command::{self, CommandError};
 use crate::sandbox::{self, Bind, Command, Lower};
 use crate::store::{Image, Store, StoreError};
@@ -185,6 +186,8 @@ impl Builders for Workshop {
         split(wanted.to).map_err(because)?;
         command::check(&self.settings.sandbox).map_err(|error| because(error.into()))?;
         let room = self.rooms.room(wanted)?;
+        // What builders are given may be in there, and what they left.
+        make_private(&self.settings.folder).map_err(|error| because(folder(&self.settings.folder)(error)))?;
         let shelf = Shelf::new(&self.settings.folder);
         let place = shelf.place(wanted, script(wanted.builder.kind), room.id).map_err(|error| because(error.into()))?;
         if let Some(known) = place.known() {

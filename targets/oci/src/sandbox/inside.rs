@@ -1,12 +1,15 @@
 //! The sandbox's side: layers unpacked and laid over each other, the runtime, and what it left as a layer.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _};
 use std::num::NonZero;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use charly_ir::Digest;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::bundle;
@@ -15,6 +18,9 @@ use super::{Lower, Order, Outcome};
 use crate::layer::unpack::{OverlayXattrs, unpack};
 use crate::layer::upper;
 use crate::layer::{Entry, Kind, LayerError, LayerReader, LayerWriter, Limits};
+
+/// Where in a run's folder the layers are seen as they were before it.
+const BELOW: &str = "below";
 
 /// Why a run in an image cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +95,9 @@ pub fn run(order: &Path) -> Result<(), InsideError> {
     })?;
     let result = within(&order);
     // What lies below it is not this run's alone.
-    unmount(order.work.join("root"), UnmountFlags::DETACH).ok();
+    for mounted in ["root", BELOW] {
+        unmount(order.work.join(mounted), UnmountFlags::DETACH).ok();
+    }
     // Files in it may belong to users that only this namespace can remove.
     fs::remove_dir_all(&order.work).ok();
     result
@@ -119,10 +127,20 @@ fn unpacked(order: &Order, lower: &Lower, xattrs: OverlayXattrs) -> Result<(), I
     }
     let half = order.work.join(format!("unpacking-{}", lower.tree));
     fs::create_dir_all(&half).map_err(io("make", &half))?;
-    let blob = File::open(&lower.blob).map_err(io("read", &lower.blob))?;
     let layer = |source| InsideError::Layer { what: "unpacked", source };
+    let mut blob = File::open(&lower.blob).map_err(io("read", &lower.blob))?;
+    let (digest, _) = Digest::of_reader(&mut blob).map_err(io("read", &lower.blob))?;
+    if lower.blob.file_name() != Some(digest.to_string().as_ref()) {
+        // Nobody shall take it for the right one again, and it is built or fetched anew.
+        fs::remove_file(&lower.blob).ok();
+        let why = "its bytes are not those that it is named after";
+        return Err(layer(LayerError::Malformed { layer: lower.tree.clone(), why }));
+    }
+    blob.rewind().map_err(io("read", &lower.blob))?;
     let mut reader = LayerReader::new(blob, &lower.tree, Limits::default()).map_err(layer)?;
     unpack(&mut reader, &half, xattrs).map_err(layer)?;
+    // Whoever finds it later believes it: it must not have its name before it is on the disk.
+    File::open(&half).and_then(|half| Ok(rustix::fs::syncfs(half)?)).map_err(io("write", &half))?;
     match fs::rename(&half, &tree) {
         Ok(()) => Ok(()),
         // Another run was faster, and its tree is the same.
@@ -139,7 +157,7 @@ fn lay_over(order: &Order) -> Result<PathBuf, InsideError> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(io("make", &path))?;
         Ok(path)
     };
-    let (upper, work, root) = (folder("upper")?, folder("overlay")?, folder("root")?);
+    let (upper, work, root, below) = (folder("upper")?, folder("overlay")?, folder("root")?, folder(BELOW)?);
     // A runtime looks there for groups of processes, which it is told not to make; some refuse a mixture of the two kinds.
     let groups = Path::new("/sys/fs/cgroup");
     if groups.is_dir() {
@@ -154,14 +172,24 @@ fn lay_over(order: &Order) -> Result<PathBuf, InsideError> {
         lowers.push(empty.display().to_string());
     }
     // What is new is read or thrown away before the mount is gone: nobody waits for it to reach the disk.
-    let user = if order.is_user_namespace { ",volatile,userxattr" } else { ",volatile" };
+    let user = if order.is_user_namespace { ",userxattr" } else { "" };
     let lowers = lowers.join(":");
-    let options = format!("lowerdir={lowers},upperdir={},workdir={}{user}", upper.display(), work.display());
-    let options = std::ffi::CString::new(options)
-        .map_err(|error| io("mount", &root)(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    mount("overlay", &root, "overlay", MountFlags::empty(), Some(options.as_c_str()))
-        .map_err(|error| InsideError::Overlay { path: root.clone(), source: error.into() })?;
+    overlay(
+        &root,
+        &format!("lowerdir={lowers},upperdir={},workdir={},volatile{user}", upper.display(), work.display()),
+    )?;
+    // What was there before stays to be seen: whoever asks one layer after the other has to know what overlays know.
+    if !order.lowers.is_empty() {
+        overlay(&below, &format!("lowerdir={lowers}:{}{user}", empty.display()))?;
+    }
     Ok(root)
+}
+
+fn overlay(at: &Path, options: &str) -> Result<(), InsideError> {
+    let options = std::ffi::CString::new(options)
+        .map_err(|error| io("mount", at)(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+    mount("overlay", at, "overlay", MountFlags::empty(), Some(options.as_c_str()))
+        .map_err(|error| InsideError::Overlay { path: at.to_owned(), source: error.into() })
 }
 
 /// Runs the engine, or what is to be run instead of it, in the root until it ends. Returns its exit status.
@@ -194,7 +222,10 @@ fn pack(order: &Order, xattrs: OverlayXattrs) -> Result<Option<crate::layer::Lay
     let layer = |source| InsideError::Layer { what: "packed", source };
     let upper = order.work.join("upper");
     let entries = upper::entries(&upper, xattrs).map_err(layer)?;
-    let kept = tidy(entries, &|path| below(order, path), order.epoch);
+    let lower = order.work.join(BELOW);
+    let lower = rustix::fs::open(&lower, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| io("read", &lower)(error.into()))?;
+    let kept = tidy(entries, &|path| below(&lower, path), order.epoch);
     if kept.iter().all(|(entry, _)| entry.path.is_empty()) {
         return Ok(None);
     }
@@ -204,7 +235,7 @@ fn pack(order: &Order, xattrs: OverlayXattrs) -> Result<Option<crate::layer::Lay
     for (mut entry, content) in kept {
         if entry.path == SHADOW && matches!(entry.kind, Kind::File { .. }) {
             let text = fs::read_to_string(&content).map_err(io("read", &content))?;
-            let text = tidy::shadow(&text, &lower_text(order, SHADOW), order.epoch);
+            let text = tidy::shadow(&text, &lower_text(&lower, SHADOW), order.epoch);
             entry.kind = Kind::File { size: text.len() as u64 };
             writer.append(&entry, &mut text.as_bytes()).map_err(layer)?;
             continue;
@@ -224,24 +255,22 @@ fn append(writer: &mut LayerWriter<File>, entry: &Entry, content: &Path) -> Resu
     writer.append(entry, &mut bytes).map_err(|source| InsideError::Layer { what: "packed", source })
 }
 
-/// Returns what the layers below have at a path.
-fn below(order: &Order, path: &str) -> Option<Below> {
-    let found = order
-        .lowers
-        .iter()
-        .rev()
-        .find_map(|lower| fs::symlink_metadata(order.trees.join(&lower.tree).join(path)).ok())?;
-    // What a layer says is gone.
-    if found.file_type().is_char_device() && found.rdev() == 0 {
-        return None;
-    }
+/// Returns what the layers below have at a path, which leads through no link.
+fn below(root: &OwnedFd, path: &str) -> Option<Below> {
+    let found = open_below(root, path, OFlags::PATH)?.metadata().ok()?;
     Some(Below { is_dir: found.is_dir(), mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid() })
 }
 
-fn lower_text(order: &Order, path: &str) -> String {
-    let texts = order.lowers.iter().rev();
-    let found = texts.map(|lower| fs::read_to_string(order.trees.join(&lower.tree).join(path))).find_map(Result::ok);
-    found.unwrap_or_default()
+fn lower_text(root: &OwnedFd, path: &str) -> String {
+    let file = open_below(root, path, OFlags::RDONLY | OFlags::NONBLOCK);
+    file.and_then(|file| io::read_to_string(file).ok()).unwrap_or_default()
+}
+
+fn open_below(root: &OwnedFd, path: &str, flags: OFlags) -> Option<File> {
+    let path = if path.is_empty() { "." } else { path };
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).ok().map(File::from)
 }
 
 fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InsideError {

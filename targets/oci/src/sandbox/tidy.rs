@@ -68,6 +68,14 @@ pub(super) const SHADOW: &str = "etc/shadow";
 ///
 /// `entries` is sorted by path, each folder before what lies in it, and so is what is returned.
 pub(super) fn tidy<T>(entries: Vec<(Entry, T)>, below: &dyn Fn(&str) -> Option<Below>, epoch: u64) -> Vec<(Entry, T)> {
+    // What lies in a folder that was made anew has nothing below it, whatever lies there below the one that is gone.
+    let opaque: BTreeSet<String> = entries
+        .iter()
+        .filter(|(entry, _)| entry.kind == Kind::OpaqueDir)
+        .map(|(entry, _)| entry.path.clone())
+        .collect();
+    let is_hidden = |path: &str| path.match_indices('/').any(|(at, _)| opaque.contains(&path[..at]));
+    let below = |path: &str| if is_hidden(path) { None } else { below(path) };
     let mut kept = Vec::with_capacity(entries.len());
     // Folders that hold something of the image, and those that held something that is none.
     let (mut full, mut emptied) = (BTreeSet::new(), BTreeSet::new());
@@ -184,6 +192,19 @@ mod tests {
         assert_eq!(tidy(vec![entry("srv", Kind::Dir)], &below, 1).len(), 1);
         let opaque = vec![entry("srv", Kind::OpaqueDir)];
         assert_eq!(tidy(opaque, &|_| Some(Below { is_dir: true, mode: 0o755, uid: 0, gid: 0 }), 1).len(), 1);
+    }
+
+    #[test]
+    fn what_lies_in_a_folder_made_anew_is_kept() {
+        let below = |_: &str| Some(Below { is_dir: true, mode: 0o755, uid: 0, gid: 0 });
+        let entries = vec![
+            entry("opt", Kind::Dir),
+            entry("opt/x", Kind::OpaqueDir),
+            entry("opt/x/y", Kind::Dir),
+            entry("opt/x/z", Kind::Dir),
+        ];
+        let kept: Vec<_> = tidy(entries, &below, 1).into_iter().map(|(entry, ())| entry.path).collect();
+        assert_eq!(kept, ["opt", "opt/x", "opt/x/y", "opt/x/z"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use charly_ir::Digest;
 
 use super::Settings;
+use crate::private::make_private;
 use crate::space::Space;
 
 /// Why unpacked layers cannot be taken away.
@@ -47,6 +48,8 @@ pub(super) fn name(diff_id: &Digest) -> String {
 /// Makes the folders that runs share, and returns what says that one is under way as long as it lives.
 pub(super) fn enter(folder: &Path) -> io::Result<(PathBuf, PathBuf, File)> {
     let (trees, runs) = (folder.join("trees"), folder.join("runs"));
+    // What lies in there has others' programs that run with their owner's rights, and that owner may be the user.
+    make_private(folder)?;
     fs::create_dir_all(&trees)?;
     fs::create_dir_all(&runs)?;
     let in_use = File::create(folder.join("in-use"))?;
@@ -110,6 +113,8 @@ fn as_owner(
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -122,7 +127,9 @@ mod tests {
             is_root: true,
         };
         let [one, two] = [b"one", b"two"].map(|text| Digest::of(text));
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let (trees, runs, running) = enter(folder.path()).unwrap();
+        assert_eq!(fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777, 0o700);
         for folder in [trees.join(name(&one)), trees.join(name(&two)), runs.join("run-1/work")] {
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("file"), vec![b'x'; 100_000]).unwrap();

@@ -24,6 +24,9 @@ pub enum ServeError {
         /// Why.
         why: String,
     },
+    /// The store has not what it should have.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
     /// A file cannot be read.
     #[error("`{path}` cannot be read")]
     Read {
@@ -56,6 +59,7 @@ impl ServeError {
             Self::Unknown { .. } | Self::NoPodman => {
                 Some("name an image of podman's, or write `oci:PATH` or `docker-archive:PATH`".to_owned())
             }
+            Self::Store(error) => error.hint().map(str::to_owned),
             Self::Invalid { .. } | Self::Read { .. } | Self::Podman { .. } => None,
         }
     }

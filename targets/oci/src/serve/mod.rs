@@ -8,12 +8,14 @@
 //! | [`mod@reference`] | what an image is called, here and where it goes |
 //! | `tree` | a folder or an archive, member by member |
 //! | `layout`, `docker` | images on disk |
+//! | `stored` | images of the store |
 //! | `supply` | how an engine gets what it needs of one |
 
 mod docker;
 mod error;
 mod layout;
 pub mod reference;
+mod stored;
 mod supply;
 mod tree;
 
@@ -25,6 +27,7 @@ use charly_ir::Digest;
 use serde::Deserialize;
 
 pub use error::ServeError;
+pub(crate) use layout::Judged;
 pub use reference::{BadReference, Reference};
 pub use supply::ImageSupply;
 

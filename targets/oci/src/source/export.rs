@@ -17,7 +17,8 @@ use super::registry::Client;
 use super::{Access, Place, Progress, Source, SourceError, Stopped, copy};
 use crate::layer::tree::implied;
 use crate::layer::{Compression, Entry, Kind, LayerWriter, decompress};
-use crate::store::{Image, REF_NAME, Store, of_oci, to_oci};
+use crate::serve::Judged;
+use crate::store::{Image, REF_NAME, Store, StoreError, of_oci, to_oci};
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
@@ -82,8 +83,9 @@ impl Export<'_> {
             if path.metadata().is_ok_and(|known| known.len() == size) {
                 continue;
             }
-            let mut blob = self.store.open_blob(&digest)?;
-            appear(&path, |file| self.copy(&mut blob, file, (digest, size), progress))?;
+            let mut blob = Judged::new(self.store.open_blob(&digest)?, size, digest);
+            appear(&path, |file| self.copy(&mut blob, file, (digest, size), progress))
+                .map_err(|e| self.judged(&digest, e))?;
         }
         let manifest = blobs.join(self.image.manifest_digest.to_string());
         appear(&manifest, |file| file.write_all(&self.image.manifest_bytes).map_err(SourceError::file(&manifest)))?;
@@ -124,8 +126,10 @@ impl Export<'_> {
         blobs.sort();
         blobs.dedup();
         for (digest, size) in blobs {
-            let mut blob = Told { input: self.store.open_blob(&digest)?, blob: digest, done: 0, total: size, progress };
-            archive.append(&file(&format!("blobs/sha256/{digest}"), size), &mut blob)?;
+            let input = Judged::new(self.store.open_blob(&digest)?, size, digest);
+            let mut blob = Told { input, blob: digest, done: 0, total: size, progress };
+            let appended = archive.append(&file(&format!("blobs/sha256/{digest}"), size), &mut blob);
+            appended.map_err(|error| self.judged(&digest, error.into()))?;
         }
         Ok(())
     }
@@ -150,10 +154,20 @@ impl Export<'_> {
             let path = self.store.blob_path(layer.digest);
             let (_, input) = decompress(self.store.open_blob(&layer.digest)?).map_err(SourceError::file(&path))?;
             let (blob, total) = (layer.diff_id, layer.uncompressed);
-            archive.append(&file(&name, total), &mut Told { input, blob, done: 0, total, progress })?;
+            let input = Judged::new(input, total, blob);
+            let appended = archive.append(&file(&name, total), &mut Told { input, blob, done: 0, total, progress });
+            appended.map_err(|error| self.judged(&layer.digest, error.into()))?;
             written.push(layer.diff_id);
         }
         Ok(())
+    }
+
+    /// Says of a blob that could not be handed on whether it is damaged, which is then why.
+    fn judged(&self, digest: &Digest, error: SourceError) -> SourceError {
+        match self.store.verify(digest) {
+            Err(damaged @ StoreError::Damaged { .. }) => damaged.into(),
+            _ => error,
+        }
     }
 
     /// Sends the registry what it has not; the manifest last, so that nothing incomplete has a name.
@@ -162,7 +176,7 @@ impl Export<'_> {
             if !client.has(&digest)? {
                 let file = self.store.open_blob(&digest)?;
                 progress(Progress { blob: digest, done: 0, total: size });
-                client.upload(&digest, &file)?;
+                client.upload(&digest, &file).map_err(|error| self.judged(&digest, error))?;
             }
             progress(Progress { blob: digest, done: size, total: size });
         }

@@ -24,8 +24,9 @@ impl Store {
     /// Puts a small blob in.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if !self.has(&digest, bytes.len() as u64) {
-            let path = self.blob_path(digest);
+        let path = self.blob_path(digest);
+        // Of the right size it may be damaged all the same.
+        if !read_file(&path, bytes.len() as u64).is_ok_and(|known| known == bytes) {
             self.write_new(bytes, &path)?;
         }
         Ok(digest)
@@ -49,6 +50,20 @@ impl Store {
             return Err(StoreError::Damaged { want: *digest, got });
         }
         Ok(bytes)
+    }
+
+    /// Reads a blob to its end. One that is not what it is named after is taken away, so that it is built or fetched again.
+    pub fn verify(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.blob_path(*digest);
+        let (got, _) = Digest::of_reader(&mut self.open_blob(digest)?).map_err(StoreError::file(&path))?;
+        if got == *digest { Ok(()) } else { Err(self.damaged(*digest, got)) }
+    }
+
+    /// Takes a blob away that is not what it is named after.
+    pub(super) fn damaged(&self, want: Digest, got: Digest) -> StoreError {
+        // As long as it is there, everybody who asks for its size takes it for the right one.
+        std::fs::remove_file(self.blob_path(want)).ok();
+        StoreError::Damaged { want, got }
     }
 
     /// Opens a blob, whose bytes are not checked.
@@ -112,10 +127,7 @@ impl LayerSink {
 
     pub(crate) fn keep_as(self, digest: &Digest) -> Result<(), StoreError> {
         let path = self.blobs.join(digest.to_string());
-        let size = self.file.as_file().metadata().map_err(StoreError::file(&path))?.len();
-        if path.symlink_metadata().is_ok_and(|known| known.len() == size) {
-            return Ok(());
-        }
+        // What is there already may be damaged, and this is whole.
         self.file.as_file().sync_all().map_err(StoreError::file(&path))?;
         self.file.persist(&path).map_err(|error| StoreError::File { path, source: error.error })?;
         Ok(())

@@ -1,6 +1,7 @@
 //! Several layers made one, and images compared by what is in them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::num::NonZero;
 
 use charly_ir::Digest;
@@ -58,8 +59,20 @@ impl Store {
         compression: Compression,
         threads: NonZero<usize>,
     ) -> Result<Layer, StoreError> {
-        let said: Result<Vec<_>, _> = layers.iter().map(|layer| self.index_of(&layer.digest)).collect();
         let out = LayerWriter::new(self.layer_sink()?, compression, threads);
+        let (sink, layer) = self.merge_into(layers, is_whole, out)?;
+        sink.keep(&layer)?;
+        Ok(layer)
+    }
+
+    /// Writes the one layer elsewhere.
+    pub(crate) fn merge_into<W: Write + Send>(
+        &self,
+        layers: &[Layer],
+        is_whole: bool,
+        out: LayerWriter<W>,
+    ) -> Result<(W, Layer), StoreError> {
+        let said: Result<Vec<_>, _> = layers.iter().map(|layer| self.index_of(&layer.digest)).collect();
         let mut failed = None;
         let mut open = |at: usize| {
             let name = layers[at].digest.to_string();
@@ -71,9 +84,7 @@ impl Store {
                 .and_then(|blob| LayerReader::new(blob, &name, Limits::default()))
         };
         let merged = merge(&said?, &mut open, is_whole, out);
-        let (sink, layer) = merged.map_err(|error| failed.unwrap_or(StoreError::Layer(error)))?;
-        sink.keep(&layer)?;
-        Ok(layer)
+        merged.map_err(|error| failed.unwrap_or(StoreError::Layer(error)))
     }
 
     /// Tells where two images differ, by path. Contents are read only where nothing else tells.
@@ -157,7 +168,8 @@ fn aspects(one: &Entry, other: &Entry) -> BTreeSet<Aspect> {
     let differs = [
         (Aspect::Kind, !is_same_kind),
         (Aspect::Content, is_same_kind && *kind != other.kind),
-        (Aspect::Mode, *mode != other.mode),
+        // What a link's bits are depends on who wrote it down, and means nothing.
+        (Aspect::Mode, *mode != other.mode && !matches!(kind, Kind::Symlink { .. })),
         (Aspect::Owner, (*uid, *gid) != (other.uid, other.gid)),
         (Aspect::Time, *mtime != other.mtime),
         (Aspect::Attributes, *xattrs != other.xattrs),

@@ -94,7 +94,7 @@ impl Store {
         let diff_id = hasher.finish();
         let got = input.finish().map_err(unread)?.hasher.finish();
         if got != *layer {
-            return Err(StoreError::Damaged { want: *layer, got });
+            return Err(self.damaged(*layer, got));
         }
         let is_there = |path: &String| {
             let found = entries.binary_search_by(|entry| entry.path.cmp(path));

@@ -73,6 +73,8 @@ pub struct Image {
 impl Store {
     /// Opens a store, and makes it where there is none.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        // Images hold what only their own users may read.
+        crate::private::create(folder).map_err(StoreError::file(folder))?;
         for name in ["blobs/sha256", "entries", "partial"] {
             let folder = folder.join(name);
             std::fs::create_dir_all(&folder).map_err(StoreError::file(&folder))?;
@@ -155,7 +157,11 @@ impl Store {
     /// Takes names away, and then all that no image needs, unless another process has the store open: what that puts in may have
     /// no name yet.
     pub fn prune(&self, gone: &BTreeSet<String>) -> Result<Space, StoreError> {
-        self.in_use.try_lock().map_err(|_| StoreError::Busy { folder: self.folder.clone() })?;
+        if self.in_use.try_lock().is_err() {
+            // Who asks for more and does not get it has lost what it had.
+            self.in_use.lock_shared().map_err(StoreError::file(&self.folder))?;
+            return Err(StoreError::Busy { folder: self.folder.clone() });
+        }
         let done = self.prune_alone(gone);
         // Whatever came of it, others may have the store again.
         self.in_use.lock_shared().map_err(StoreError::file(&self.folder))?;

@@ -99,6 +99,7 @@ fn names_come_and_go() {
     let two = || std::collections::BTreeSet::from(["two".to_owned()]);
     assert!(matches!(store.prune(&two()), Err(StoreError::Busy { .. })));
     assert!(store.image("two").unwrap().is_some(), "nothing is taken from under others");
+    assert!(matches!(again.prune(&two()), Err(StoreError::Busy { .. })), "nor from under who was refused that");
     drop(again);
     let space = store.prune(&std::collections::BTreeSet::new()).unwrap();
     assert_eq!(space.before, space.after);
@@ -182,6 +183,14 @@ fn damage_is_noticed() {
     bytes[1536] ^= 1;
     std::fs::write(store.blob_path(layer.digest), &bytes).unwrap();
     assert!(matches!(store.contents(&layer.digest), Err(StoreError::Damaged { want, .. }) if want == layer.digest));
+    assert!(!store.has(&layer.digest, layer.size), "nobody takes it for the right one any more");
+    // Nor does its size speak for it where the right one comes.
+    std::fs::write(store.blob_path(layer.digest), &bytes).unwrap();
+    assert_eq!(put_layer(&store, &[("f", "content")], Compression::None), layer);
+    store.verify(&layer.digest).unwrap();
+    std::fs::write(store.blob_path(image.id), vec![b' '; image.config_bytes.len()]).unwrap();
+    assert_eq!(store.put(&image.config_bytes).unwrap(), image.id);
+    store.verify(&image.id).unwrap();
     bytes.truncate(600);
     std::fs::write(store.blob_path(layer.digest), &bytes).unwrap();
     assert!(matches!(store.contents(&layer.digest), Err(StoreError::Layer(LayerError::Read { .. }))));
@@ -250,9 +259,11 @@ fn images_are_compared_by_what_is_in_them() {
     let file =
         |path: &'static str, content: &'static str| (entry(path, Kind::File { size: content.len() as u64 }), content);
     let link = |path, target: &str| (entry(path, Kind::Hardlink { target: target.into() }), "");
+    // What a link's bits are means nothing.
+    let symlink = |mode| (Entry { mode, ..entry("link", Kind::Symlink { target: "same".into() }) }, "");
     let base = put_entries(
         &store,
-        &[file("same", "s"), file("was", "w"), file("x/a", "1"), file("x/b", "2"), link("l", "same")],
+        &[file("same", "s"), file("was", "w"), file("x/a", "1"), file("x/b", "2"), link("l", "same"), symlink(0o777)],
     );
     let mut moded = file("x/b", "2");
     moded.0.mode = 0o600;
@@ -260,8 +271,10 @@ fn images_are_compared_by_what_is_in_them() {
     moded.0.mtime = 1;
     moded.0.xattrs.clear();
     let whiteout = (Entry { xattrs: BTreeMap::new(), ..entry("was", Kind::Whiteout) }, "");
-    let over =
-        put_entries(&store, &[file("new", "n"), file("same", "s"), whiteout, file("x/a", "3"), moded, file("l", "s")]);
+    let over = put_entries(
+        &store,
+        &[file("new", "n"), file("same", "s"), whiteout, file("x/a", "3"), moded, file("l", "s"), symlink(0o644)],
+    );
     let one = store.tag("one", &config(&[]), std::slice::from_ref(&base)).unwrap();
     let two = store.tag("two", &config(&[]), &[base.clone(), over.clone()]).unwrap();
     let threads = NonZero::new(2).unwrap();
