@@ -165,7 +165,9 @@ fn root_runs_a_copy_of_its_own() {
     symlink("/bin/false", &kept).unwrap();
     // Copies of engines that nobody has used for a month go.
     let others = ["recent", "old"].map(|name| stage.temp.path().join("cache/charly/engine").join(name));
-    others.iter().for_each(|other| fs::create_dir(other).unwrap());
+    for other in &others {
+        fs::create_dir(other).unwrap();
+    }
     let month_ago = std::time::SystemTime::now() - Duration::from_hours(32 * 24);
     fs::File::open(&others[1]).unwrap().set_modified(month_ago).unwrap();
     assert_eq!(told(stage.start(None).unwrap()), "hello");
