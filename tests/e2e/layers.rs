@@ -36,6 +36,9 @@ const FILES: [(&str, &str); 7] = [
     ),
 ];
 
+/// What somebody does to a project, with what writes a file of it.
+type Change = fn(&mut Place, &dyn Fn(&mut Place, &str, &str));
+
 /// A project, and somebody who builds in it.
 struct Place {
     project: TempDir,
@@ -200,7 +203,6 @@ fn what_did_not_change_is_known_without_a_plan_and_what_did_is_not() {
 
     // Whatever is changed is seen, and the image is the one that somebody builds who knows nothing of the former.
     let set = |place: &mut Place, path: &str, text: &str| place.write(path, text);
-    type Change = fn(&mut Place, &dyn Fn(&mut Place, &str, &str));
     let changes: [(&str, Change); 10] = [
         ("a file, to another of the same size and time", |place, _| {
             let path = place.project.path().join("candy/one/files/a");
@@ -217,7 +219,7 @@ fn what_did_not_change_is_known_without_a_plan_and_what_did_is_not() {
             fs::remove_file(place.project.path().join("candy/one/files/deep/named")).unwrap();
         }),
         ("a candy of the base", |place, set| {
-            set(place, FILES[4].0, &FILES[4].1.replace("content: two", "content: new"))
+            set(place, FILES[4].0, &FILES[4].1.replace("content: two", "content: new"));
         }),
         ("a candy's version", |place, set| set(place, FILES[6].0, &FILES[6].1.replace("2026.004", "2026.005"))),
         ("a label", |place, set| set(place, FILES[0].0, &FILES[0].1.replace("x: y", "x: z"))),
