@@ -94,7 +94,7 @@ async fn until_back(
             }
             Ok(Err(error @ TargetError::Refused { .. })) => return Err(error),
             Ok(Err(error)) => last = chain(&error),
-            Err(_) => last = "it lets us connect, and then says nothing".to_owned(),
+            Err(_) => "it lets us connect, and then says nothing".clone_into(&mut last),
         }
         machine.disconnect().await;
         tokio::time::sleep(PAUSE).await;
