@@ -178,7 +178,7 @@ fn podmans_storage_gives_every_layer_byte_for_byte() {
     }
     let folder = tempfile::tempdir().unwrap();
     let layers = three();
-    let oci = layout(folder.path(), &layers);
+    let archive = docker_archive(folder.path(), &layers);
     let (root, run) = (folder.path().join("root"), folder.path().join("run"));
     let podman = |arguments: &[&str]| {
         let mut command = Command::new("podman");
@@ -187,8 +187,7 @@ fn podmans_storage_gives_every_layer_byte_for_byte() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     };
-    let source = format!("oci:{}:web:1", oci.display());
-    podman(&["pull", "--quiet", &source]);
+    podman(&["load", "--quiet", "--input", archive.to_str().unwrap()]);
     let id = Digest::of(config(&layers).as_bytes());
     podman(&["tag", &id.to_string(), "localhost/web:1"]);
     let inspected = podman(&["image", "inspect", "localhost/web:1"]);
@@ -203,5 +202,4 @@ fn podmans_storage_gives_every_layer_byte_for_byte() {
     assert!(take(image).1 == layers);
     // Its mounts are its own to take away.
     podman(&["system", "reset", "--force"]);
-    podman(&["unshare", "true"]);
 }
