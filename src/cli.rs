@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::context::Context;
-use crate::exit::Outcome;
+use crate::exit::{Failure, Outcome};
 use crate::output::Format;
 use crate::verb;
 
@@ -94,23 +94,23 @@ pub(crate) fn is_bundle_verb(word: &str) -> bool {
 }
 
 impl Verb {
-    /// Does it.
-    pub(crate) fn run(self, cx: &Context) -> Outcome {
+    /// Does it. What serves or only prints asks for no context: a server's user may have no home.
+    pub(crate) fn run(self, context: impl FnOnce() -> Result<Context, Failure>) -> Outcome {
         match self {
-            Self::Bundle(verb) => verb.run(cx),
-            Self::Candy(verb) => verb.run(cx),
-            Self::Vm(verb) => verb.run(cx),
-            Self::Box(verb) => verb.run(cx),
+            Self::Bundle(verb) => verb.run(&context()?),
+            Self::Candy(verb) => verb.run(&context()?),
+            Self::Vm(verb) => verb.run(&context()?),
+            Self::Box(verb) => verb.run(&context()?),
             Self::Inside(args) => verb::boxes::inside(&args),
-            Self::Update(args) => verb::update::run(cx, args),
-            Self::SshConfig(args) => verb::ssh_config::run(cx, &args),
-            Self::Validate(args) => verb::validate::run(cx, &args),
-            Self::Check(args) => verb::check::run(cx, &args),
-            Self::Why(args) => verb::why::run(cx, &args),
-            Self::Drift(args) => verb::drift::run(cx, &args),
-            Self::Doctor(args) => verb::doctor::run(cx, &args),
+            Self::Update(args) => verb::update::run(&context()?, args),
+            Self::SshConfig(args) => verb::ssh_config::run(&context()?, &args),
+            Self::Validate(args) => verb::validate::run(&context()?, &args),
+            Self::Check(args) => verb::check::run(&context()?, &args),
+            Self::Why(args) => verb::why::run(&context()?, &args),
+            Self::Drift(args) => verb::drift::run(&context()?, &args),
+            Self::Doctor(args) => verb::doctor::run(&context()?, &args),
             Self::Skill(verb) => verb.run(),
-            Self::Completions(args) => verb::completions::run(cx, &args),
+            Self::Completions(args) => verb::completions::run(&context()?, &args),
             Self::Man(args) => verb::man::run(&args),
         }
     }

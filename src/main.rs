@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         }
     };
     let printer = Printer { format: globals.format, quiet: globals.quiet, verbose: globals.verbose };
-    let outcome = interrupts().and_then(|interrupts| Context::new(&globals, interrupts)).and_then(|cx| verb.run(&cx));
+    let outcome = interrupts().and_then(|interrupts| verb.run(|| Context::new(&globals, interrupts)));
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => told(printer, failure).into(),

@@ -13,7 +13,7 @@ fn several_are_worked_on_side_by_side_and_end_as_the_worst_of_them() -> Result {
     let deploys = format!(
         "deploy:
   one: {{target: local, host: \"deploy@{at}\", group: [front, all], candy: [hello]}}
-  two: {{target: local, host: \"fishy@{at}\", group: [front]}}
+  two: {{target: local, host: \"root@{at}\", group: [front]}}
   gone: {{target: local, host: \"deploy@127.0.0.1:{nobody}\", group: [all]}}
 vm:
   web: {{source: {{bootstrap: {{distro: debian}}}}, ssh: {{user: cshy, port: {through}}}}}
@@ -34,7 +34,7 @@ vm:
 
     let said = run("bundle add @front hello -y").exits(0);
     assert_eq!(ends(&said), pairs(&[("one", 0), ("two", 0)]), "{said}");
-    for home in ["/home/deploy", "/home/fishy"] {
+    for home in ["/home/deploy", "/root"] {
         remote.world.ok("root", &format!("test -e {home}/.local/bin/charly-hello"));
     }
     // One that cannot be reached holds up nobody, and is what the whole ends as.

@@ -173,7 +173,8 @@ fn only_machines_that_are_known_are_spoken_to() -> Result {
 #[test]
 fn what_crosses_does_not_grow_with_the_number_of_steps() -> Result {
     // A start-up file that tells how often it was read: some take their time.
-    const PREPARE: &str = "sed -i '1i echo read >>/dev/shm/e2e-read' /home/deploy/.bashrc";
+    const PREPARE: &str =
+        "sed -i '1i mkdir -p ~/.cache/charly; echo read >>~/.cache/charly/e2e-read' /home/deploy/.bashrc";
     let Some(remote) = Remote::prepared("sshmany", PREPARE)? else { return Ok(()) };
     let project = remote.copy_of_the_project();
     for steps in [40, 400] {
@@ -189,12 +190,18 @@ fn what_crosses_does_not_grow_with_the_number_of_steps() -> Result {
     for steps in [40, 400] {
         let add = format!("-C {} bundle add @ many{steps} -y", project.path().display());
         assert_eq!(remote.run_through("deploy", &add).exits(0).changed(), steps);
-        remote.world.ok("root", "rm -f /dev/shm/e2e-read");
+        remote.world.ok("root", "rm -f /home/deploy/.cache/charly/e2e-read");
         let before = remote.proxy.counts();
         assert_eq!(remote.run_through("deploy", &add).exits(0).changed(), 0);
         let after = remote.proxy.counts();
         assert_eq!(after.connections, before.connections + 1);
-        assert_eq!(remote.world.ok("root", "wc -l </dev/shm/e2e-read; rm /dev/shm/e2e-read").trim(), "1");
+        assert_eq!(
+            remote
+                .world
+                .ok("root", "wc -l </home/deploy/.cache/charly/e2e-read; rm /home/deploy/.cache/charly/e2e-read")
+                .trim(),
+            "1"
+        );
         turns.push(after.round_trips - before.round_trips);
         let bytes = after.to_client + after.to_server - before.to_client - before.to_server;
         // Most of the first is SSH's own greeting, which a key exchange that withstands quantum computers makes longer.
