@@ -22,8 +22,8 @@ fn debians_tools_are_skills() -> Result {
     // As the base image starts it, and as nobody.
     world.ok(
         "root",
-        "systemd-run --quiet --unit=skills --uid=65532 --gid=65532 --setenv=SKILL_TOKEN=0123456789abcdef \
-             --setenv=GH_TOKEN=ghp_secret charly skill serve \
+        "systemd-run --quiet --unit=skills --setenv=SKILL_TOKEN=0123456789abcdef \
+             --setenv=GH_TOKEN=ghp_secret setpriv --reuid=65532 --regid=65532 --clear-groups charly skill serve \
              --manifests /etc/charly-skill/manifests --require-manifest --sandbox require",
     );
     world.await_in_guest("charly skill serve --probe");
