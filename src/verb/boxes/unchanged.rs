@@ -61,10 +61,11 @@ impl Unchanged {
         }
         let Wishes { env, secrets, skip_incompatible, builders, .. } = wishes;
         let secrets: Vec<_> = secrets.keys().collect();
-        // Words and numbers always serialize.
-        let words =
-            serde_json::to_vec(&(env, secrets, skip_incompatible, builders, settings.compression, settings.epoch));
-        all.bytes(&words.unwrap_or_default());
+        let words = (env, secrets, skip_incompatible, builders, settings.compression, settings.epoch);
+        match serde_json::to_vec(&words) {
+            Ok(words) => all.bytes(&words),
+            Err(_) => all.lacks(),
+        }
         layer.tell(workspace, &mut all);
         found.tell(&mut all);
         let fingerprint = all.finish().filter(|(_, newest)| digests::is_settled(*newest, cx.began_ns));
