@@ -20,6 +20,9 @@ use super::venue::{Machine, raised};
 /// How long to wait between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// An attempt that the end of all patience cuts off sooner than this tells nothing about the machine.
+const TELLING: Duration = Duration::from_secs(3);
+
 /// Waits until the machine is back, in another boot than before, and none of the wanted probes finds it unready.
 pub(super) async fn wait(
     machine: &Machine,
@@ -66,6 +69,9 @@ async fn until_back(
     let mut is_unchanged = false;
     while let Some(left) = limits.reboot.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
         let answer = timeout(left.min(ready::ATTEMPT), greeting(machine)).await;
+        if answer.is_err() && left < TELLING {
+            break;
+        }
         is_unchanged = matches!(&answer, Ok(Ok(hello)) if !hello.facts.boot.differs_from(before));
         match answer {
             Ok(Ok(hello)) if hello.facts.boot.differs_from(before) => {
