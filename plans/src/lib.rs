@@ -50,6 +50,7 @@ mod read;
 pub mod resolve;
 pub mod schema;
 pub mod source;
+mod spread;
 mod template;
 mod validate;
 mod yaml;

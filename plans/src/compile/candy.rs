@@ -35,7 +35,7 @@ pub(super) struct Context<'a> {
     pub(super) loaded: &'a LoadedCandy,
     pub(super) candy: &'a Candy,
     pub(super) variables: Variables<'a>,
-    pub(super) blobs: &'a mut BTreeMap<Digest, Blob>,
+    pub(super) blobs: BTreeMap<Digest, Blob>,
     /// Values for the variables that the candy requires or accepts.
     pub(super) given: BTreeMap<String, Text>,
     /// Secrets for the candy's commands: variable and secret.
@@ -65,8 +65,7 @@ impl<'a> Venue<'a> {
 pub(super) fn compile<'a>(
     resolved: &'a ResolvedCandy,
     venue: &'a Venue<'a>,
-    blobs: &'a mut BTreeMap<Digest, Blob>,
-) -> (CandyPlan, Diagnostics) {
+) -> (CandyPlan, BTreeMap<Digest, Blob>, Diagnostics) {
     let loaded = &*resolved.loaded;
     let candy = &loaded.candy;
     let mut cx = Context {
@@ -75,7 +74,7 @@ pub(super) fn compile<'a>(
         loaded,
         candy,
         variables: Variables::of(loaded, &venue.facts.arch),
-        blobs,
+        blobs: BTreeMap::new(),
         given: BTreeMap::new(),
         secrets: BTreeMap::new(),
         built: Vec::new(),
@@ -96,7 +95,7 @@ pub(super) fn compile<'a>(
     }
     let checks = checks::compile(&mut cx);
     let artifacts = carried::artifacts(&mut cx);
-    let Context { mut steps, found, .. } = cx;
+    let Context { mut steps, blobs, found, .. } = cx;
     // Within a phase the author's order stands.
     steps.sort_by_key(|step| step.phase);
     let secrets = steps.iter().flat_map(carried::secrets_of).collect();
@@ -114,7 +113,7 @@ pub(super) fn compile<'a>(
         secrets,
         runtime: carried::runtime(candy),
     };
-    (plan, found)
+    (plan, blobs, found)
 }
 
 impl Context<'_> {

@@ -25,6 +25,7 @@ use charly_ir::plan::{BuilderKind, InstallPlan};
 use crate::diagnostic::Diagnostics;
 use crate::load::Blob;
 use crate::resolve::Resolved;
+use crate::spread::spread;
 
 /// What a person decides about a compilation.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +65,9 @@ pub struct Compiled {
     pub warnings: Diagnostics,
 }
 
+/// From this many candies on, compiling them is worth a second thread.
+const WORTH_A_THREAD: usize = 64;
+
 /// Compiles candies for one venue.
 ///
 /// All that is wrong is found in one run, over all candies.
@@ -72,9 +76,10 @@ pub fn compile(resolved: &Resolved, facts: &Facts, options: &Options) -> Result<
     let mut blobs = BTreeMap::new();
     let mut plan = InstallPlan::empty(facts.os.tag(), facts.arch.clone());
     let venue = candy::Venue::new(facts, options, resolved);
-    for candy in &resolved.candies {
-        let (compiled, findings) = candy::compile(candy, &venue, &mut blobs);
+    let is_much = resolved.candies.len() >= WORTH_A_THREAD;
+    for (compiled, bytes, findings) in spread(&resolved.candies, is_much, |candy| candy::compile(candy, &venue)) {
         found.extend(findings);
+        blobs.extend(bytes);
         plan.candies.push(compiled);
     }
     if found.has_errors() {

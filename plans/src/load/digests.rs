@@ -7,7 +7,7 @@ use std::path::Path;
 
 use charly_ir::{Digest, Stamp};
 
-use super::spread::spread;
+use crate::spread::spread;
 
 /// Remembers digests.
 pub trait Digests: Debug + Send + Sync {
@@ -32,8 +32,9 @@ pub(super) fn of(files: &[(&Path, Stamp)], known: Option<&dyn Digests>) -> io::R
         let (path, stamp) = files[*at];
         let (digest, size) = Digest::of_reader(File::open(path)?)?;
         if size == stamp.size { Ok(digest) } else { Err(io::Error::other("it changed while it was read")) }
-    })?;
+    });
     for (at, digest) in missing.into_iter().zip(read) {
+        let digest = digest?;
         if let Some(known) = known {
             known.learn(&files[at].1, digest);
         }

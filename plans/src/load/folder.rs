@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use charly_ir::{Digest, Stamp};
 
 use super::digests::{self, Digests};
-use super::spread::spread;
+use crate::spread::spread;
 
 /// Every shipped file: its path below `candy/`, and its bytes.
 static SHIPPED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
@@ -227,9 +227,10 @@ impl Found {
                 return Ok(files);
             }
             let inner =
-                spread(&folders, folders.len() >= WORTH_A_THREAD, |(path, below)| look_into(root, path, below))?;
+                spread(&folders, folders.len() >= WORTH_A_THREAD, |(path, below)| look_into(root, path, below));
             folders.clear();
-            for Self { files: more, folders: deeper } in inner {
+            for found in inner {
+                let Self { files: more, folders: deeper } = found?;
                 files.extend(more);
                 folders.extend(deeper);
             }

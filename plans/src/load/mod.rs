@@ -5,7 +5,6 @@ mod digests;
 mod folder;
 mod lookup;
 mod project;
-mod spread;
 mod workspace;
 
 pub use candy::{LoadedCandy, Origin};

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
 use super::candy::{LoadedCandy, Origin, load_candy, read_source, shown_from, unreadable};
 use super::folder::Folder;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::schema::{self, Document, Project, Reference, Spanned};
 use crate::source::{Place, Source};
+use crate::spread::spread;
 
 /// Which project's names are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,16 +129,19 @@ fn add(scope: &mut Scope, candy: LoadedCandy, found: &mut Diagnostics) {
 
 /// Collects the folders that hold a `charly.yml`. Links are not followed, hidden folders are passed over.
 fn discover_in(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut folders = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if !entry.file_type()?.is_dir() || entry.file_name().to_string_lossy().starts_with('.') {
-            continue;
+        if entry.file_type()?.is_dir() && !entry.file_name().to_string_lossy().starts_with('.') {
+            folders.push(entry.path());
         }
-        let path = entry.path();
-        if path.join("charly.yml").is_file() {
-            found.push(path);
+    }
+    let is_candy = spread(&folders, folders.len() >= WORTH_A_THREAD, |folder| folder.join("charly.yml").is_file());
+    for (folder, is_candy) in folders.into_iter().zip(is_candy) {
+        if is_candy {
+            found.push(folder);
         } else if depth > 1 {
-            discover_in(&path, depth - 1, found)?;
+            discover_in(&folder, depth - 1, found)?;
         }
     }
     Ok(())
@@ -156,17 +158,5 @@ fn load_all(
         let shown = shown_from(&folder.join("charly.yml"), shown_in);
         load_candy(Folder::Disk(folder.clone()), &shown, origin.clone(), id)
     };
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(folders.len() / WORTH_A_THREAD);
-    if threads < 2 {
-        return folders.iter().map(load).collect();
-    }
-    thread::scope(|scope| {
-        let parts = folders.chunks(folders.len().div_ceil(threads));
-        let running: Vec<_> =
-            parts.map(|part| scope.spawn(move || part.iter().map(load).collect::<Vec<_>>())).collect();
-        let join = |part: thread::ScopedJoinHandle<'_, Vec<_>>| {
-            part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        running.into_iter().flat_map(join).collect()
-    })
+    spread(folders, folders.len() >= WORTH_A_THREAD, load)
 }
