@@ -8,7 +8,7 @@ use charly_ir::text::Tokens;
 use crate::process::Cancel;
 use crate::reboot::Reboot;
 use crate::resource::Desk;
-use crate::tree::{self, Node, Root};
+use crate::tree::{self, Node, Root, TreeError};
 
 /// Where an engine works, and for whom.
 #[derive(Debug)]
@@ -42,6 +42,13 @@ impl Venue {
     /// Returns what tokens stand for here.
     pub(crate) fn tokens(&self) -> Tokens {
         self.facts.user.tokens()
+    }
+
+    /// Tells whether a thing could not be looked at for want of root's rights, which a look does without.
+    pub(crate) fn is_blind_for(&self, error: &TreeError) -> bool {
+        self.side == Side::System
+            && !rustix::process::geteuid().is_root()
+            && error.source.kind() == std::io::ErrorKind::PermissionDenied
     }
 
     /// Resolves a text's tokens.

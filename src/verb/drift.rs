@@ -21,13 +21,16 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     let workspace = cx.workspace_with_mistakes();
     let place = find(cx, &workspace, &args.name, &args.reach)?;
     let report = cx.block_on(place.target.inspect(Inspect::Drift { deploy: place.deploy.clone() }))?;
-    let Report::Drift { drifted, compared } = report else {
+    let Report::Drift { drifted, compared, hidden } = report else {
         return Err(Failure::invalid("the engine answered another question"));
     };
     let exit = if drifted.is_empty() { Exit::Done } else { Exit::Failed };
     if cx.printer.is_json() {
         for drifted in &drifted {
             cx.printer.line(&Line::Item(json!({ "drifted": drifted })))?;
+        }
+        if hidden > 0 {
+            cx.printer.line(&Line::Item(json!({ "hidden": hidden })))?;
         }
         cx.printer.line(&Line::result(exit, None))?;
         return Ok(exit);
@@ -41,6 +44,9 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         cx.printer.say(format_args!("all {compared} things are as they were placed"));
     } else {
         cx.printer.say(format_args!("`charly bundle add {}` puts them back", args.name));
+    }
+    if hidden > 0 {
+        cx.printer.say(format_args!("{hidden} more that only root may look at are not among them"));
     }
     Ok(exit)
 }

@@ -9,11 +9,11 @@ use crate::kit::{FIXTURES, Result, World};
 /// Where Debian's `golang-github-opencontainers-image-spec-dev` has the JSON schemas of the image specification.
 const SCHEMAS: &str = "/usr/share/gocode/src/github.com/opencontainers/image-spec/schema";
 
-/// Shows each path below some with kind, mode, owner, link and content.
+/// Shows each path below some with kind, mode, owner, link and content, and what programs may.
 const TREE: &str = r#"for path in /opt/same /opt/same-run /usr/local/bin/same /usr/local/bin/same-tool /usr/bin/same-through \
   /home/deploy/.same /home/deploy/.same-run /home/deploy/.same-after; do
   [ -e "$path" ] && find "$path" -printf "%p %y %m %U:%G %l " -exec sh -c 'if [ -f "$1" ] && [ ! -L "$1" ]; then sha256sum <"$1"; else echo; fi' _ {} \;
-done | sort"#;
+done | sort; /usr/sbin/getcap -r /opt/same-run"#;
 
 /// The guest's own root is an overlay, on which the kernel lays no other; its `/tmp` is none.
 const HERE: &str = "export XDG_DATA_HOME=/tmp/$(id -un) && mkdir -p $XDG_DATA_HOME && cd /usr/local/share/e2e";
@@ -39,10 +39,16 @@ fn the_same_recipe_is_the_same_tree_in_an_image_and_on_a_machine() -> Result {
     };
     let image = run("same-all", TREE);
     assert!(image.contains("/opt/same/closed d 700 0:0"), "{image}");
+    assert!(image.contains("/opt/same-run/tool cap_net_raw=ep"), "{image}");
 
-    world.ok("deploy", &format!("cd {FIXTURES} && charly bundle add local same same-run -y"));
-    let machine = world.ok("root", TREE);
-    assert_eq!(image, machine);
+    world.ok("deploy", "ssh-keygen -q -N '' -f ~/.ssh/id_ed25519 && cat ~/.ssh/id_ed25519.pub >>~/.ssh/authorized_keys && ssh-keyscan localhost >>~/.ssh/known_hosts 2>/dev/null");
+    for venue in ["ssh:deploy@localhost", "local"] {
+        world.ok("deploy", &format!("cd {FIXTURES} && charly bundle add {venue} same same-run -y"));
+        assert_eq!(image, world.ok("root", TREE), "{venue}");
+        if venue != "local" {
+            world.ok("deploy", &format!("cd {FIXTURES} && charly bundle del {venue} -y"));
+        }
+    }
 
     // Who runs in it is who was asked for, with what the recipe brought.
     let who = world.ok(

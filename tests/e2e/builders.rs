@@ -1,6 +1,7 @@
 //! Builders: what npm, cargo and uv make outside of a machine is there, works, is not made twice, and goes.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::kit::Result;
@@ -17,14 +18,32 @@ fn what_is_built_comes_and_goes() -> Result {
         remote.gone("deploy", candy);
     }
     // What was made for one home would not work in another.
-    let made = artifacts(&remote);
+    let made = inodes(&remote);
     assert_eq!(made.len(), 3, "{made:?}");
     remote.there("deploy", "built-uv");
-    assert_eq!(artifacts(&remote), made, "nothing is made twice");
+    assert_eq!(inodes(&remote), made, "nothing is made twice");
     remote.there("root", "built-uv");
     assert_eq!(artifacts(&remote).len(), 4);
     remote.run("root", "bundle del @ -y").exits(0);
     remote.gone("deploy", "built-uv");
+    Ok(())
+}
+
+#[test]
+fn what_is_built_goes_into_images() -> Result {
+    let Some(mut remote) = Remote::new("builtinto")? else { return Ok(()) };
+    remote.keep_boxes();
+    remote.there("deploy", "built-cargo");
+    let made = inodes(&remote);
+    assert_eq!(made.len(), 1, "{made:?}");
+    remote.gone("deploy", "built-cargo");
+    // The same in an image, for the same home: from the same bytes.
+    remote.run_here("box build built").exits(0);
+    assert_eq!(inodes(&remote), made, "nothing is made twice");
+    remote.run("deploy", "vm cp-box @ built --rootless").exits(0);
+    let run = "podman run --rm --network none localhost/built";
+    assert_eq!(remote.world.ok("deploy", &format!("{run} .cargo/bin/e2e-built")), "built by cargo, 42\n");
+    assert_eq!(remote.world.ok("deploy", &format!("{run} find . -newermt 1980-01-01 ! -user deploy")), "");
     Ok(())
 }
 
@@ -49,6 +68,12 @@ fn what_cannot_be_built_touches_nothing() -> Result {
     assert_eq!(artifacts(&remote), Vec::<String>::new());
     assert_eq!(remote.world.traces(), "");
     Ok(())
+}
+
+/// Tells one making from another, of all that was made.
+fn inodes(remote: &Remote) -> Vec<u64> {
+    let inode = |path: &String| fs::metadata(Path::new(path).join("members.json")).unwrap().ino();
+    artifacts(remote).iter().map(inode).collect()
 }
 
 /// Returns the names of what was made.

@@ -140,6 +140,12 @@ fn a_file_that_was_edited_is_its_editors() -> Result {
     for path in ["/etc/e2e/note", "/home/deploy/e2e/note", "/etc/motd"] {
         assert!(drift.contains(path), "{drift}");
     }
+    // What only root may look at is neither drifted nor as it was.
+    world.ok("root", "chmod 700 /etc/e2e");
+    let blind = world.code("deploy", 1, "charly drift local");
+    assert!(!blind.stdout.contains("/etc/e2e/note") && blind.stdout.contains("/etc/motd"), "{}", blind.stdout);
+    assert!(blind.stderr.contains("1 more that only root may look at"), "{}", blind.stderr);
+    world.ok("root", "chmod 755 /etc/e2e");
     let done = world.json("deploy", "bundle del local -y").exits(0);
     let kept = done.result()["run"]["kept"].as_array().unwrap();
     let edited: Vec<_> = kept.iter().filter(|kept| kept["reason"] == "it was edited since").collect();

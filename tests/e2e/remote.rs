@@ -95,17 +95,28 @@ impl Remote {
             format!("{}:{}", self.world.guest.address(), self.world.guest.port())
         };
         let machine = format!("ssh:{user}@{at}");
-        let mut charly = Command::new(env!("CARGO_BIN_EXE_charly"));
-        charly.env_clear().env("HOME", self.home.path()).env("PATH", std::env::var_os("PATH").unwrap());
-        charly.envs(self.env.iter().map(|(name, value)| (name, value)));
-        charly.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/fixtures"));
+        let mut charly = self.charly();
         charly.args(arguments.split(' ').map(|word| if word == "@" { &machine } else { word }));
         if let Some(identity) = &self.identity {
             charly.arg("--identity").arg(identity);
         }
         charly.arg("--known-hosts").arg(self.home.path().join("known_hosts"));
+        charly
+    }
+
+    /// Prepares `charly`, for whoever is elsewhere.
+    fn charly(&self) -> Command {
+        let mut charly = Command::new(env!("CARGO_BIN_EXE_charly"));
+        charly.env_clear().env("HOME", self.home.path()).env("PATH", std::env::var_os("PATH").unwrap());
+        charly.envs(self.env.iter().map(|(name, value)| (name, value)));
+        charly.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/fixtures"));
         charly.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         charly
+    }
+
+    /// Runs `charly … --format json` on what concerns no machine.
+    pub(crate) fn run_here(&self, arguments: &str) -> Said {
+        said(self.charly().args(arguments.split(' ')).args(["--format", "json"]))
     }
 
     /// Runs `charly … --format json`.

@@ -55,7 +55,7 @@ impl Session<'_> {
     fn drift(&mut self, name: &str) -> Result<Report, WorkError> {
         let id = self.deploy_id(name)?;
         self.reading()?.deploy(&id)?.ok_or_else(|| unknown(name))?;
-        let (mut drifted, mut compared) = (Vec::new(), 0);
+        let (mut drifted, mut compared, mut hidden) = (Vec::new(), 0, 0);
         for side in [Side::User, Side::System] {
             let venue = venue(self.settings, side)?;
             let hand = Hand::reading(super::venue(self.settings, side)?)?;
@@ -63,9 +63,15 @@ impl Session<'_> {
                 if !entry.all_claims().any(|claim| claim.deploy == id.to_string()) {
                     continue;
                 }
+                let difference = match crate::resource::drift(&venue, resource, entry) {
+                    Err(WorkError::Tree(error)) if venue.is_blind_for(&error) => {
+                        hidden += 1;
+                        continue;
+                    }
+                    Err(error) => Some(format!("it cannot be looked at: {error}")),
+                    Ok(difference) => difference,
+                };
                 compared += 1;
-                let difference = crate::resource::drift(&venue, resource, entry)
-                    .unwrap_or_else(|error| Some(format!("it cannot be looked at: {error}")));
                 if let Some(how) = difference {
                     drifted.push(Drifted {
                         what: what(resource, entry).to_owned(),
@@ -76,7 +82,7 @@ impl Session<'_> {
                 }
             }
         }
-        Ok(Report::Drift { drifted, compared })
+        Ok(Report::Drift { drifted, compared, hidden })
     }
 
     fn entries(&self, wanted: impl Fn(&Resource, &Entry) -> bool) -> Result<Vec<(Resource, Entry)>, WorkError> {

@@ -12,7 +12,7 @@ use super::WorkError;
 use super::lower::{Lowered, lower};
 use crate::ledger::{Book, DeployId, Entry, Resource, State, StepKey};
 use crate::resource::{self, Source, Want, path};
-use crate::tree::{self, Node, TreeError};
+use crate::tree::{self, Node};
 use crate::venue::{Side, Venue};
 
 /// What a plan comes down to on one side of a venue.
@@ -284,7 +284,7 @@ impl Assessor<'_> {
             return Ok(self.look_at_command(task));
         }
         let looked = match resource::look(self.venue, want, self.key) {
-            Err(WorkError::Tree(error)) if self.is_blind_for(&error) => {
+            Err(WorkError::Tree(error)) if self.venue.is_blind_for(&error) => {
                 return Ok((false, Change::Unknown, Some("only root can tell".to_owned())));
             }
             looked => looked?,
@@ -299,13 +299,6 @@ impl Assessor<'_> {
         });
         let note = if edited { format!("edited since: {difference}; a copy is kept") } else { difference };
         Ok((false, Change::Change, Some(note)))
-    }
-
-    /// Tells whether a thing could not be looked at for want of root's rights, which a plan does without.
-    fn is_blind_for(&self, error: &TreeError) -> bool {
-        self.venue.side == Side::System
-            && !rustix::process::geteuid().is_root()
-            && error.source.kind() == std::io::ErrorKind::PermissionDenied
     }
 
     /// Packages are there when none that the step names is missing and the books on them are closed. `idle` is set where

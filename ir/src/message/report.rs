@@ -26,6 +26,9 @@ pub enum Report {
         drifted: Vec<Drifted>,
         /// How many things were compared.
         compared: u32,
+        /// How many more only root may look at.
+        #[serde(default)]
+        hidden: u32,
     },
     /// Container storage holds an image; the answer to a [`Deliver`](super::Deliver).
     Delivered(Delivered),

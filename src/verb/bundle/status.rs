@@ -37,13 +37,13 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         return Ok(Exit::Done);
     };
     let report = cx.block_on(target.inspect(Inspect::Drift { deploy: ours }))?;
-    let Report::Drift { drifted, compared } = report else {
+    let Report::Drift { drifted, compared, hidden } = report else {
         return Err(Failure::invalid("the engine answered another question"));
     };
     if cx.printer.is_json() {
         let item = json!({
             "name": args.name, "state": deploy.state, "layers": deploy.layers, "candies": deploy.candies,
-            "updated_s": deploy.updated_s, "facts": facts, "drifted": drifted.len(), "compared": compared,
+            "updated_s": deploy.updated_s, "facts": facts, "drifted": drifted.len(), "compared": compared, "hidden": hidden,
         });
         cx.printer.line(&Line::Item(item))?;
         cx.printer.line(&Line::result(Exit::Done, None))?;
@@ -53,6 +53,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         0 => format!("none in {compared} things"),
         n => format!("{n} of {compared} things; `charly drift {}` shows them", args.name),
     };
+    let drift = if hidden > 0 { format!("{drift}; {hidden} more only root may look at") } else { drift };
     let DeploySummary { name: _, layers, candies, state, updated_s, system: _ } = &deploy;
     let layers: Vec<_> = layers.iter().map(|layer| clean(&layer.candy)).collect();
     let candies: Vec<_> =

@@ -22,6 +22,9 @@ use super::{Accounts, Blueprint, BuildError, config, epoch_of};
 use crate::layer::{Compression, Entry, LayerWriter, Tree};
 use crate::store::Store;
 
+/// charly sets capabilities itself; whoever builds by a Containerfile needs a program for it, which small bases lack.
+const SETCAP: &str = "command -v setcap >/dev/null || { echo 'the base lacks setcap: Debian has it in libcap2-bin, Alpine in libcap-setcap' >&2; exit 1; }; setcap";
+
 /// Where an author's body is while it runs.
 const BODY: &str = "/run/charly-body";
 
@@ -145,10 +148,10 @@ impl Context<'_> {
             }
             Action::Op(Op::Command(body)) => self.body(candy, step, body)?,
             Action::Op(Op::Setcap { path, caps }) if caps.is_empty() => {
-                self.line(&format!("RUN setcap -r {}", quote(path.as_str())));
+                self.line(&format!("RUN {SETCAP} -r {}", quote(path.as_str())));
             }
             Action::Op(Op::Setcap { path, caps }) => {
-                self.line(&format!("RUN setcap {} {}", quote(caps), quote(path.as_str())));
+                self.line(&format!("RUN {SETCAP} {} {}", quote(caps), quote(path.as_str())));
             }
             Action::Op(Op::Download(download)) if download.extract == Extract::Sh => {
                 let place = |source| BuildError::Place { candy: candy.name.clone(), source };
