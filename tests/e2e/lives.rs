@@ -57,7 +57,6 @@ fn stage(world: &World, machine: &str) -> String {
 
 /// One machine's whole life: emulated, so every boot counts.
 #[test]
-#[ignore = "takes twelve minutes and more where QEMU has to emulate; run with `--ignored`"]
 fn a_machine_lives_and_loses_nothing() -> Result {
     let Some(world) = World::prepared("machines", INSTALL)? else { return Ok(()) };
     let absent = world.code("deploy", 3, "charly bundle add vm:demo hello");
@@ -158,6 +157,8 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     // What was changed since a snapshot is gone after it; what runs is not put back.
     world.ok("deploy", "ssh -o BatchMode=yes charly-copy true");
     inside(&world, "demo", "rm mark; touch changed; sudo sh -c \"echo other > /opt/boots/first\"; sync");
+    let one = format!("cd {FIXTURES} && charly bundle add vm:demo one -y");
+    world.code("deploy", 0, &one);
     vm(&world, 5, "snapshot revert demo calm");
     vm(&world, 0, "stop demo --force --shutdown-timeout 600");
     vm(&world, 0, "snapshot revert demo calm");
@@ -165,12 +166,22 @@ fn a_machine_lives_and_loses_nothing() -> Result {
     vm(&world, 0, "start demo --timeout 900");
     assert_eq!(inside(&world, "demo", "ls").trim(), "mark");
     assert_eq!(inside(&world, "demo", tree), before);
+    // The ledger went back with it, and what it no longer knows is placed again.
+    let held = world.json("deploy", "bundle status vm:demo").exits(0).to_string();
+    assert!(held.contains("hello") && !held.contains("\"one\""), "{held}");
+    world.code("deploy", 0, &one);
+    inside(&world, "demo", "ls /opt/shared/one");
 
     // Nobody is deleted unasked, and a disk only by name.
     vm(&world, 5, "destroy demo");
+    inside(&world, "demo", "echo late >late");
     vm(&world, 0, "destroy demo -y");
     world.ok("deploy", &format!("test -e {HOME}/disk.qcow2"));
+    // What stays was shut down, and holds what was on its way to it.
     vm(&world, 5, create);
+    vm(&world, 0, &format!("{create} --adopt"));
+    vm(&world, 0, "start demo --timeout 900");
+    assert_eq!(inside(&world, "demo", "cat late").trim(), "late");
     vm(&world, 0, "destroy demo --disk -y");
     vm(&world, 0, "destroy copy --disk -y");
     world.ok("deploy", &format!("test ! -e {HOME} && ! pgrep --exact charly-demo"));

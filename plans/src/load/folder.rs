@@ -226,8 +226,7 @@ impl Found {
             if folders.is_empty() {
                 return Ok(files);
             }
-            let inner =
-                spread(&folders, folders.len() >= WORTH_A_THREAD, |(path, below)| look_into(root, path, below));
+            let inner = spread(&folders, folders.len() >= WORTH_A_THREAD, |(path, below)| look_into(root, path, below));
             folders.clear();
             for found in inner {
                 let Self { files: more, folders: deeper } = found?;

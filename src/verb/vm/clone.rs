@@ -33,7 +33,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     (spec.ssh.port, spec.mac, spec.cloud_init.hostname) = (None, None, None);
     args.shape.apply(&mut spec);
     machines.create(&name, &spec, false, &mut Downloads::new(cx).fetcher(), &mut tell(cx.printer))?;
-    deployed::declared(cx, &cx.workspace_with_mistakes(), &name)?;
+    deployed::declared_here(cx, &name)?;
     cx.printer.say(format_args!("start it with `charly vm start {name}`"));
     done(cx)
 }

@@ -17,6 +17,12 @@ pub(crate) fn declared(cx: &Context, workspace: &Workspace, name: &Name) -> Resu
     Ok(())
 }
 
+/// The same for the project at hand, which is of no other interest: where it has mistakes it says nothing.
+pub(crate) fn declared_here(cx: &Context, name: &Name) -> Result<(), Failure> {
+    let (workspace, found) = cx.load();
+    if found.has_errors() { Ok(()) } else { declared(cx, &workspace, name) }
+}
+
 /// Remembers what an add came to; `None` where it broke off.
 pub(crate) fn added(
     cx: &Context,

@@ -18,7 +18,7 @@ pub(crate) fn declared(workspace: &Workspace, name: &Name) -> Result<Option<Disp
     let mut all: Option<Disposition> = None;
     for (called, entry) in on_it {
         let one = of(called, entry)?;
-        all = Some(all.map_or_else(|| one.clone(), |all| both(&all, &one)));
+        all = Some(all.map_or_else(|| one.clone(), |all| all.and(&one)));
     }
     Ok(all)
 }
@@ -40,14 +40,6 @@ fn of(called: &str, DeployEntry { deploy, place, .. }: &DeployEntry) -> Result<D
         disposable: deploy.disposable,
         ephemeral: Some(Ephemeral { ttl, keep_on_failure: ephemeral.keep_on_failure }),
     })
-}
-
-fn both(one: &Disposition, other: &Disposition) -> Disposition {
-    let ephemeral = one.ephemeral.as_ref().zip(other.ephemeral.as_ref()).map(|(one, other)| Ephemeral {
-        ttl: one.ttl.zip(other.ttl).map(|(one, other)| one.max(other)),
-        keep_on_failure: one.keep_on_failure || other.keep_on_failure,
-    });
-    Disposition { disposable: one.may_go() && other.may_go(), ephemeral }
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
         return Err(Failure::invalid(format!("there is no disk `{}`", args.disk.display()))
             .hint("name the path of a qcow2 or raw image"));
     };
-    let mut spec = Spec::new(Source::Imported { path, format: None, in_place: args.in_place });
+    let mut spec = Spec::new(Source::Imported { path, format: None, in_place: args.in_place, sha256: None });
     if let Some(user) = &args.user {
         if !charly_target_vm::machine::spec::word(user) {
             return Err(Failure::invalid(format!("`{user}` is no user")));
@@ -45,7 +45,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Outcome {
     }
     args.shape.apply(&mut spec);
     machines(cx).create(&name, &spec, false, &mut Downloads::new(cx).fetcher(), &mut tell(cx.printer))?;
-    deployed::declared(cx, &cx.workspace_with_mistakes(), &name)?;
+    deployed::declared_here(cx, &name)?;
     cx.printer.say(format_args!("start it with `charly vm start {name}`"));
     done(cx)
 }

@@ -59,6 +59,16 @@ impl Disposition {
     pub fn may_go(&self) -> bool {
         self.disposable || self.ephemeral.is_some()
     }
+
+    /// Returns what two say of one machine: it goes only where, and only when, both let it.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let ephemeral = self.ephemeral.as_ref().zip(other.ephemeral.as_ref()).map(|(one, other)| Ephemeral {
+            ttl: one.ttl.zip(other.ttl).map(|(one, other)| one.max(other)),
+            keep_on_failure: one.keep_on_failure || other.keep_on_failure,
+        });
+        Self { disposable: self.may_go() && other.may_go(), ephemeral }
+    }
 }
 
 /// What became of a machine whose time may be over.
@@ -83,21 +93,21 @@ impl Machines {
         if state.deployed == before { Ok(()) } else { state.save(&self.settings.folder, &lock) }
     }
 
-    /// Ends a machine that has outlived what its deploy says, with its disk. What is `declared` now stands over what is remembered.
-    /// With `look` it only tells.
+    /// Ends a machine that has outlived what its deploy says, with its disk. What is `declared` now can only keep it: the folder at hand
+    /// may be another project's, to which it is a stranger of the same name. With `look` it only tells.
     pub fn reap(&self, name: &Name, declared: Option<&Disposition>, look: bool) -> Result<Reaped, MachineError> {
         let lock = Lock::take(&self.settings.folder, name)?;
         let state = self.get(name)?;
-        let Some(Ephemeral { ttl: Some(ttl), keep_on_failure }) =
-            &declared.unwrap_or(&state.deployed.disposition).ephemeral
-        else {
+        let remembered = &state.deployed.disposition;
+        let said = declared.map_or_else(|| remembered.clone(), |declared| remembered.and(declared));
+        let Some(Ephemeral { ttl: Some(ttl), keep_on_failure }) = said.ephemeral else {
             return Ok(Reaped::Alive);
         };
         // A machine whose making is under way has not lived yet.
-        if state.born.is_none_or(|born| now() < born.saturating_add(*ttl)) {
+        if state.born.is_none_or(|born| now() < born.saturating_add(ttl)) {
             return Ok(Reaped::Alive);
         }
-        if *keep_on_failure && state.deployed.deploys.values().any(|held| held.failed) {
+        if keep_on_failure && state.deployed.deploys.values().any(|held| held.failed) {
             return Ok(Reaped::Kept);
         }
         if !look {

@@ -28,12 +28,27 @@ pub struct Info {
     /// Its snapshots.
     #[serde(default)]
     pub snapshots: Vec<Held>,
+    format_specific: Option<Specific>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Specific {
+    data: Option<Data>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Data {
+    /// The file that holds what the disk only lists.
+    data_file: Option<String>,
 }
 
 /// A snapshot within a disk.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Held {
+    /// What it is known by within the disk.
+    id: String,
     /// Its name.
     pub name: String,
     /// When it was taken, in seconds since 1970.
@@ -73,13 +88,16 @@ pub fn info(path: &Path, format: DiskFormat) -> Result<Info, MachineError> {
 /// Refuses a disk from elsewhere that would have other files of this machine read.
 pub fn alone(path: &Path, format: DiskFormat) -> Result<Info, MachineError> {
     let info = info(path, format)?;
-    match &info.backing_filename {
-        None => Ok(info),
-        Some(below) => Err(MachineError::invalid(
-            format!("`{}` lies over another disk, `{below}`", path.display()),
-            "flatten it first: `qemu-img convert -O qcow2 OLD NEW`",
-        )),
-    }
+    let held_by = info.format_specific.as_ref().and_then(|specific| specific.data.as_ref()?.data_file.as_ref());
+    let how = match (&info.backing_filename, held_by) {
+        (None, None) => return Ok(info),
+        (Some(below), _) => format!("lies over another disk, `{below}`"),
+        (None, Some(file)) => format!("keeps its data in another file, `{file}`"),
+    };
+    Err(MachineError::invalid(
+        format!("`{}` {how}", path.display()),
+        "flatten it first: `qemu-img convert -O qcow2 OLD NEW`",
+    ))
 }
 
 /// Makes a disk that holds only what differs from a base.
@@ -146,13 +164,34 @@ pub enum OnSnapshot {
 
 /// Takes a snapshot, goes back to one, or forgets it.
 pub fn snapshot(path: &Path, what: OnSnapshot, name: &str) -> Result<(), MachineError> {
-    let option = match what {
-        OnSnapshot::Create => "-c",
-        OnSnapshot::Revert => "-a",
-        OnSnapshot::Delete => "-d",
+    let id;
+    let (option, name) = match what {
+        OnSnapshot::Create => ("-c", name),
+        OnSnapshot::Revert => {
+            id = id_of(path, name)?;
+            ("-a", id.as_str())
+        }
+        OnSnapshot::Delete => ("-d", name),
     };
     let words = ["snapshot", "-q", option, name].map(AsRef::as_ref);
     tool::run(PROGRAM, [&words[..], &[path.as_os_str()]].concat()).map(drop)
+}
+
+/// Returns a snapshot's id. Whoever goes back to one is asked for an id before a name, and ids are numbers, which names may be too.
+fn id_of(path: &Path, name: &str) -> Result<String, MachineError> {
+    let held = info(path, DiskFormat::Qcow2)?.snapshots;
+    let mut ids = held.into_iter().filter(|held| held.name == name).map(|held| held.id);
+    match (ids.next(), ids.next()) {
+        (Some(id), None) => Ok(id),
+        (None, _) => {
+            let what = format!("`{}` has no snapshot `{name}`", path.display());
+            Err(MachineError::refused(what, "`charly vm snapshot list` shows those there are"))
+        }
+        (Some(_), Some(_)) => {
+            let what = format!("`{}` has two snapshots `{name}`", path.display());
+            Err(MachineError::refused(what, "tell them apart by `qemu-img snapshot -l`, and delete one by its id"))
+        }
+    }
 }
 
 /// Makes a file that has its name only once it is whole; one that is there already is left alone.

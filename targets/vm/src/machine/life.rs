@@ -329,8 +329,13 @@ impl Machines {
     pub(super) fn destroyed(&self, name: &Name, disk: bool, _: &Lock) -> Result<Destroyed, MachineError> {
         let home = self.home(name);
         let (state, left) = (State::load(&self.settings.folder, name)?, home.join(DISK));
+        let stays = |state: &State| !disk || !state.disk_path.starts_with(&home);
         if let Some(state) = &state {
-            backend(state.backend).cut(&home, state)?;
+            if stays(state) {
+                self.laid_to_rest(state)?;
+            } else {
+                backend(state.backend).cut(&home, state)?;
+            }
             self.end_unit(name);
             // Before the machine, so that no unit is left that starts none.
             self.disable(name)?;
@@ -376,7 +381,7 @@ impl Machines {
             return Ok(state);
         }
         let what = format!("the making of `{name}` has not come to its end");
-        Err(MachineError::refused(what, format!("`charly vm create {name}` goes on with it")))
+        Err(MachineError::refused(what, "the command that began it goes on with it"))
     }
 
     pub(super) fn needs_rest(&self, state: &State, what: &str) -> Result<(), MachineError> {
@@ -455,6 +460,15 @@ impl Machines {
         runner.cut(&home, state)
     }
 
+    /// Takes the power of a machine that is not coming back, as its button does while it minds that: its disks stay.
+    pub(super) fn laid_to_rest(&self, state: &State) -> Result<(), MachineError> {
+        let (home, runner) = (self.home(&state.name), backend(state.backend));
+        if runner.power(&home, state)? == Power::On && runner.press(&home, state).is_ok() {
+            runner.await_off(&home, state, BEDTIME)?;
+        }
+        runner.cut(&home, state)
+    }
+
     /// Returns the ports that machines have, running or not.
     pub(super) fn ports(&self) -> Result<Vec<u16>, MachineError> {
         // One whose file cannot be read stands in nobody's way.
@@ -466,6 +480,9 @@ impl Machines {
             .collect())
     }
 }
+
+/// How long a machine may take to shut down whose disks stay when it goes.
+const BEDTIME: Duration = Duration::from_secs(90);
 
 /// What a machine said on its console, below its folder.
 pub const CONSOLE_LOG: &str = line::CONSOLE_LOG;

@@ -1,9 +1,10 @@
 //! A machine's making: its keys, its disk, its seed, each step as often as it takes.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
+use charly_ir::Digest;
 use charly_target_core::fetch::Fetcher;
 
 use super::base::Base;
@@ -33,7 +34,8 @@ impl Machines {
             }
             None if home.join(DISK).exists() && !adopt => {
                 let what = format!("an earlier machine `{name}` left its disk, `{}`", home.join(DISK).display());
-                let hint = format!("take it with `--adopt`, or delete it with `charly vm destroy {name} --disk`");
+                let hint =
+                    format!("`charly vm create {name} --adopt` takes it, `charly vm destroy {name} --disk` deletes it");
                 return Err(MachineError::refused(what, hint));
             }
             None => {
@@ -132,8 +134,16 @@ impl Machines {
         match state.desired.source.clone() {
             Source::CloudImage { .. } | Source::Bootstrap(_) => Ok(()),
             Source::Clone { from, snapshot } => self.cloned(state, &from, snapshot.as_deref()),
-            Source::Imported { path, format, in_place } => {
+            Source::Imported { path, format, in_place, sha256 } => {
                 let path = PathBuf::from(path);
+                if let Some(wanted) = sha256 {
+                    let (is, _) =
+                        File::open(&path).and_then(Digest::of_reader).map_err(MachineError::file("read", &path))?;
+                    if is != wanted {
+                        let what = format!("`{}` adds up to {is}, and {wanted} was asked for", path.display());
+                        return Err(MachineError::invalid(what, "get the disk anew, or mend its `sha256`"));
+                    }
+                }
                 let format = format.map_or_else(|| disk::format(&path), Ok)?;
                 if !in_place {
                     disk::alone(&path, format)?;

@@ -48,7 +48,11 @@ impl Machines {
         for further in &new.desired.disks {
             disk::empty(&home.join(further.file()), further.size)?;
         }
-        backend(old.backend).cut(&home, &old)?;
+        if old.desired.disks.is_empty() {
+            backend(old.backend).cut(&home, &old)?;
+        } else {
+            self.laid_to_rest(&old)?;
+        }
         remove(&home.join(UEFI))?;
         fs::rename(&new.disk_path, &old.disk_path).map_err(MachineError::file("written", &old.disk_path))?;
         new.disk_path = old.disk_path;

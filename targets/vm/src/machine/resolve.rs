@@ -208,7 +208,8 @@ impl Reader<'_> {
                 }
             };
             let path = self.path(&imported.value.disk_path, Path::is_file)?.display().to_string();
-            return Some(Source::Imported { path, format, in_place: false });
+            let sha256 = imported.value.sha256.map(|sha256| sha256.0);
+            return Some(Source::Imported { path, format, in_place: false, sha256 });
         }
         let span = source.bootc.as_ref().map(|bootc| bootc.span);
         let hint =
@@ -317,6 +318,10 @@ impl Reader<'_> {
         }
         for written in &network.port_forwards {
             if let Some(forward) = forward(&written.value) {
+                if spec.forwards.iter().any(|other| other.host == forward.host) {
+                    let what = format!("port {} of the host is forwarded twice", forward.host);
+                    return self.wrong(Some(written.span), what, "give one of the two another port");
+                }
                 spec.forwards.push(forward);
             } else {
                 let what = format!("`{}` is no pair of ports", written.value);

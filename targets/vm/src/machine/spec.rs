@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use charly_ir::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
@@ -96,6 +97,9 @@ pub enum Source {
         /// Whether it is used where it lies, instead of a copy.
         #[serde(default)]
         in_place: bool,
+        /// What its bytes must add up to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<Digest>,
     },
 }
 

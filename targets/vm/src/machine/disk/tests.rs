@@ -61,6 +61,29 @@ fn overlays_and_copies_leave_what_is_below_alone() {
     snapshot(&at("one.qcow2"), OnSnapshot::Delete, "first").unwrap();
     assert!(snapshot(&at("one.qcow2"), OnSnapshot::Revert, "first").is_err());
 
+    // A name that is another's number.
+    let disk = at("one.qcow2");
+    let write = |byte: &str| {
+        let args = ["-f", "qcow2", "-c", byte];
+        assert!(std::process::Command::new("qemu-io").args(args).arg(&disk).output().unwrap().status.success());
+    };
+    for (byte, name) in [("write -P 1 0 512", "2"), ("write -P 2 0 512", "x"), ("write -P 3 0 512", "y")] {
+        write(byte);
+        snapshot(&disk, OnSnapshot::Create, name).unwrap();
+    }
+    snapshot(&disk, OnSnapshot::Revert, "2").unwrap();
+    write("read -P 1 0 512");
+    snapshot(&disk, OnSnapshot::Delete, "2").unwrap();
+    let held = info(&disk, DiskFormat::Qcow2).unwrap().snapshots;
+    assert_eq!(held.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["x", "y"]);
+
+    // What lies elsewhere could be any file of this machine.
+    let apart = format!("data_file={},data_file_raw=on", at("apart.raw").display());
+    tool::run(PROGRAM, ["create", "-q", "-f", "qcow2", "-o", &apart, at("apart.qcow2").to_str().unwrap(), "1M"])
+        .unwrap();
+    let error = alone(&at("apart.qcow2"), DiskFormat::Qcow2).unwrap_err().to_string();
+    assert!(error.contains("keeps its data in another file"), "{error}");
+
     copy(&at("raw.qcow2"), &base, DiskFormat::Raw, None, None).unwrap();
     assert!(alone(&at("raw.qcow2"), DiskFormat::Qcow2).is_ok());
     assert!(fs::read(&base).unwrap() == before, "the base changed");

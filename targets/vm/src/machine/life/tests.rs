@@ -1,5 +1,7 @@
 use std::process::Command;
 
+use charly_ir::Digest;
+
 use super::super::Disposition;
 use super::super::deployed::{Ephemeral, Held, Reaped};
 use super::super::spec::{Checksum, ChecksumKind, Disk, NetworkBackend, Source};
@@ -62,6 +64,19 @@ fn name(text: &str) -> Name {
 fn refused<T: std::fmt::Debug>(result: Result<T, MachineError>, want: &str) {
     let error = result.unwrap_err().to_string();
     assert!(error.contains(want), "{error}");
+}
+
+#[test]
+fn a_disk_that_was_imported_adds_up_to_what_was_asked_for() {
+    let Some(place) = Place::new() else { return };
+    let path = place.at("image.raw");
+    let (right, _) = Digest::of_reader(fs::File::open(&path).unwrap()).unwrap();
+    let spec = |sha256| {
+        let path = path.display().to_string();
+        Spec::new(Source::Imported { path, format: None, in_place: false, sha256: Some(sha256) })
+    };
+    refused(place.create("other", &spec(Digest::of(b"other"))), "was asked for");
+    assert_eq!(place.create("demo", &spec(right)).unwrap().made, Made::Whole);
 }
 
 #[test]
@@ -316,7 +331,10 @@ fn only_what_has_outlived_what_its_deploy_says_is_reaped() {
         (lives(Some(0), true), true, None, Reaped::Kept),
         (lives(Some(0), true), false, None, Reaped::Ended),
         (lives(Some(0), false), true, None, Reaped::Ended),
-        (Disposition::default(), false, Some(lives(Some(0), false)), Reaped::Ended),
+        (Disposition::default(), false, Some(lives(Some(0), false)), Reaped::Alive),
+        (lives(Some(0), false), false, Some(lives(Some(3600), false)), Reaped::Alive),
+        (lives(Some(0), false), true, Some(lives(Some(0), true)), Reaped::Kept),
+        (lives(Some(0), false), false, Some(lives(Some(0), true)), Reaped::Ended),
     ] {
         let state = place.create("demo", &place.spec()).unwrap();
         machines
