@@ -220,7 +220,7 @@ fn name_it(part: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-fn at_least(least: u64, wanted: Option<u64>) -> Result<u64, MachineError> {
+pub(super) fn at_least(least: u64, wanted: Option<u64>) -> Result<u64, MachineError> {
     let wanted = wanted.unwrap_or(least);
     if wanted >= least {
         return Ok(wanted);

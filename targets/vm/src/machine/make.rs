@@ -30,6 +30,8 @@ impl Machines {
             Some(mut state) => {
                 state.desired = spec.clone();
                 state.ssh_user.clone_from(&spec.ssh.user);
+                state.ssh_port = spec.ssh.port.unwrap_or(state.ssh_port);
+                state.charly_install_strategy = spec.charly_install;
                 state
             }
             None if home.join(DISK).exists() && !adopt => {
@@ -82,10 +84,19 @@ impl Machines {
         tell: Tell<'_>,
         lock: &Lock,
     ) -> Result<State, MachineError> {
-        if state.made >= Made::Built {
-            return Ok(state);
-        }
-        if !state.disk_path.exists() {
+        let home = self.home(&state.name);
+        if state.disk_path.exists() {
+            // It may have been made when a smaller one was asked for. What lies elsewhere is its owner's, and what an earlier
+            // machine left is taken as it is.
+            if let Some(wanted) = state.desired.disk_size.filter(|_| state.disk_path.starts_with(&home)) {
+                let is = disk::info(&state.disk_path, DiskFormat::Qcow2)?.virtual_size;
+                if wanted > is {
+                    disk::grow(&state.disk_path, wanted)?;
+                } else if state.born.is_some() {
+                    disk::at_least(is, Some(wanted))?;
+                }
+            }
+        } else {
             let base = self.base(&state.desired.source, fetcher, tell)?;
             if let Some(Base { path, .. }) = &base {
                 state.base = Some(path.clone());
@@ -96,9 +107,9 @@ impl Machines {
             self.make_disk(&mut state, base.as_ref())?;
         }
         for further in &state.desired.disks {
-            disk::empty(&self.home(&state.name).join(further.file()), further.size)?;
+            disk::empty(&home.join(further.file()), further.size)?;
         }
-        state.born = Some(now());
+        state.born.get_or_insert_with(now);
         state.made = Made::Built;
         state.save(&self.settings.folder, lock)?;
         Ok(state)
@@ -148,6 +159,10 @@ impl Machines {
                 if !in_place {
                     disk::alone(&path, format)?;
                     return disk::copy(&state.disk_path, &path, format, None, size);
+                }
+                if size.is_some() {
+                    let hint = "make it larger yourself, with `qemu-img resize`, or take a copy, without `--in-place`";
+                    return Err(MachineError::invalid("a disk that is used where it lies keeps its size", hint));
                 }
                 if format != DiskFormat::Qcow2 {
                     let hint = "leave it where it is and take a copy, without `--in-place`";

@@ -80,6 +80,25 @@ fn a_disk_that_was_imported_adds_up_to_what_was_asked_for() {
 }
 
 #[test]
+fn a_making_goes_on_with_what_is_declared_by_then() {
+    let Some(place) = Place::new() else { return };
+    let demo = name("demo");
+    let built = place.machines.build(&demo, &place.spec(), &mut place.fetcher(), &mut |_| {}).unwrap();
+    let mut spec = place.spec();
+    (spec.disk_size, spec.ssh.port) = (Some(64 << 20), Some(2299));
+    spec.disks.push(Disk { name: "data".into(), size: 1 << 20 });
+    let made = place.create("demo", &spec).unwrap();
+    assert_eq!((made.ssh_port, made.born), (2299, built.born));
+    assert_eq!(disk::info(&made.disk_path, disk::format(&made.disk_path).unwrap()).unwrap().virtual_size, 64 << 20);
+    assert!(made.disk_path.with_file_name(spec.disks[0].file()).exists());
+
+    // One that is smaller than what is there is no way on.
+    place.machines.build(&name("other"), &spec, &mut place.fetcher(), &mut |_| {}).unwrap();
+    spec.disk_size = Some(32 << 20);
+    refused(place.create("other", &spec), "a disk of 32M is smaller");
+}
+
+#[test]
 fn a_machine_is_made_kept_and_taken_away() {
     let Some(place) = Place::new() else { return };
     let made = place.create("demo", &place.spec()).unwrap();
