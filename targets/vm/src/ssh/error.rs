@@ -101,6 +101,11 @@ impl ConnectError {
             Self::Connect { .. } | Self::Slow { .. } => {
                 Some("nothing was forgotten; the same command goes on once it answers".to_owned())
             }
+            // As OpenSSH does since 9.8, unless it is told not to.
+            Self::Handshake { source: russh::Error::Disconnect | russh::Error::HUP, .. } => {
+                let who = "a server turns away for a while whoever failed to log in just now, and all who are too many at once";
+                Some(format!("{who}; the same command goes on when it lets you in"))
+            }
             Self::Handshake { .. } | Self::Identity { .. } | Self::KnownHosts { .. } | Self::Session { .. } => None,
         };
         TargetError::Unreachable { venue: venue.to_owned(), source: self.into(), hint }
